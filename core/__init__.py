@@ -1,0 +1,1 @@
+"""The ground: contracts, the loop, the model behind it, the language."""

@@ -1,0 +1,1 @@
+"""The strategy language: grammar, parser, checker, canonical form."""

@@ -1,0 +1,1 @@
+"""The model behind the loop: loading, quantization, the cache and the runner."""

@@ -1,0 +1,111 @@
+"""A runner's self-check: a short ragged batch through the slots against the plain model.
+
+Architectures are many and some take positions, masks or sizes from places of their own. Rather than trust a list, the
+slots are tried once at load: a wrong position or mask changes logits by far more than rounding does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .slotted import SlotRunner
+
+STEPS = 2
+
+
+def check_slots(runner: SlotRunner) -> str | None:
+    """Why the slots of ``runner`` are not to be trusted; None where they agree with the plain model.
+
+    Two rows of different lengths are prefilled (one in chunks) and decoded together; the plain model runs their whole sequences.
+    How far rounding alone goes is taken from the plain model with its own cache. A model whose layers choose between sdpa and eager by
+    name rather than through the interface is tried with additive masks too. Also measures the bytes of a position.
+    """
+    reason = _compare(runner)
+    if reason is not None and not runner.attention.eager:
+        runner.reset()
+        runner.attention.eager = True
+        reason = _compare(runner)
+    return reason
+
+
+def _compare(runner: SlotRunner) -> str | None:
+    name = type(runner.model).__name__
+    spread = min(runner.vocab_size, 1000)
+    sequences = [[(7 + 13 * i) % spread for i in range(5 + STEPS)], [(11 + 29 * i) % spread for i in range(11 + STEPS)]]
+    plain = [_plain(runner, sequence) for sequence in sequences]
+    try:
+        found = _slots(runner, sequences)
+    except Exception as error:  # any architecture of any version: whatever it is, its rows can still be run alone
+        return f"{name} did not run over slots ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+    if runner.cache.consulted:
+        return f"the layers of {name} ask for one length that all rows would share"
+    runner.vocab_size = found[0].shape[-1]
+    runner.bytes_by_device = runner.cache.bytes_by_device()
+    errors = torch.cat([_distance(a, b[-len(a) :]) for a, b in zip(found, plain, strict=True)])
+    noise = torch.cat([_distance(_cached(runner, s), b) for s, b in zip(sequences, plain, strict=True)])
+    dtype = runner.model.dtype if runner.model.dtype.is_floating_point else torch.float32
+    allowed = 4 * float(noise.max()) + 4 * torch.finfo(dtype).eps
+    # In half precision an expert or an int8 outlier may flip at one position; a mistake of ours shows at most of them.
+    worst = float(errors.max() if dtype == torch.float32 else errors.median())
+    if not worst <= allowed and not bool(torch.cat(plain).isnan().any()):
+        return f"{name} gives other logits over slots than alone (off by {worst:.1e}, rounding is {allowed:.1e})"
+    return None
+
+
+def check_invariance(runner: SlotRunner) -> None:
+    """Where a row's bits turn out to depend on its slot or its neighbours, make ``runner`` decode row by row."""
+    tokens = [(5 + 17 * i) % min(runner.vocab_size, 1000) for i in range(9)]
+    last = runner.rows - 1
+    seen = []
+    for slot in (0, last):
+        runner.reset()
+        for row in range(runner.rows):
+            if row == slot or slot:  # alone in the first slot, then last of a full house of longer rows
+                runner.prefill(row, tokens if row == slot else tokens[::-1] * (row + 1))
+        rows = slot + 1
+        for step in range(STEPS):
+            ids = torch.tensor([[tokens[step] if row == slot else row] for row in range(rows)], device=runner.device)
+            seen.append(runner.decode(ids, rows)[slot])
+    if not all(torch.equal(a, b) for a, b in zip(seen[:STEPS], seen[STEPS:], strict=True)):
+        runner.alone = True
+
+
+def _plain(runner: SlotRunner, tokens: list[int]) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = runner.model(input_ids=_ids(runner, tokens), use_cache=False, return_dict=True).logits
+    return logits[0].to(runner.device).float()
+
+
+def _cached(runner: SlotRunner, tokens: list[int]) -> Tensor:
+    """The plain model with its own cache, in two calls: the same numbers but for rounding."""
+    half = len(tokens) // 2
+    with torch.no_grad():
+        first = runner.model(input_ids=_ids(runner, tokens[:half]), use_cache=True, return_dict=True)
+        second = runner.model(
+            input_ids=_ids(runner, tokens[half:]), past_key_values=first.past_key_values, use_cache=True, return_dict=True
+        )
+    return torch.cat([first.logits[0], second.logits[0]]).to(runner.device).float()
+
+
+def _slots(runner: SlotRunner, sequences: list[list[int]]) -> list[Tensor]:
+    rows = min(runner.rows, len(sequences))
+    found: list[list[Tensor]] = []
+    for row, tokens in enumerate(sequences[:rows]):
+        found.append([runner.prefill(row, tokens[:-STEPS], chunk=512 if row == 0 else 4)])
+    for step in range(STEPS):
+        tokens = torch.tensor([[s[len(s) - STEPS + step]] for s in sequences[:rows]], device=runner.device)
+        logits = runner.decode(tokens, rows)
+        for row in range(rows):
+            found[row].append(logits[row : row + 1])
+    return [torch.cat(parts) for parts in found]
+
+
+def _distance(found: Tensor, expected: Tensor) -> Tensor:
+    """Mean absolute difference over mean absolute deviation, for each position."""
+    scale = (expected - expected.mean(-1, keepdim=True)).abs().mean(-1).clamp_min(1e-30)
+    return (found - expected).abs().mean(-1) / scale
+
+
+def _ids(runner: SlotRunner, tokens: list[int]) -> Tensor:
+    return torch.tensor([tokens], dtype=torch.int64, device=runner.device)

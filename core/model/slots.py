@@ -1,0 +1,185 @@
+"""A static key/value cache whose rows are slots: each row has a length of its own and starts at position 0.
+
+transformers' static cache has one length for the whole batch, so ragged rows would have to be padded on the left. Here a
+step says which slots it runs, at which positions it writes and how much of the slots attention reads (``Step``); the layers
+write there and hand out views. Nothing is copied when requests of different lengths share a batch.
+
+Memory grows with use: a layer holds ``[rows, heads, positions, dim]`` for the largest row count and length seen so far, so
+that eight slots of 4,096 positions cost nothing until they are filled. Every entry that was never written is zero, because
+attention multiplies what it masks by zero and 0 * NaN is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+@dataclass(slots=True)
+class Step:
+    """What one forward pass does with the slots ``first .. first + rows - 1``.
+
+    ``positions`` is int64 ``[rows, width]``: where each new token lies in its slot. ``length`` is how many positions
+    attention reads, at least 1 + the largest position. ``lengths`` gives that number for each row where rows are to be attended one
+    by one (batch invariance), else None. ``start`` is set where the pass is one row writing ``start .. start + width - 1``.
+    ``written`` turns true when the first layer has written its states.
+    """
+
+    first: int
+    rows: int
+    width: int
+    length: int
+    positions: Tensor
+    start: int | None = None
+    lengths: tuple[int, ...] | None = None
+    written: bool = False
+    _index: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def index(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Row and position indices (``[rows, 1]``, ``[rows, width]``) on ``device``, made once a step and device."""
+        found = self._index.get(device)
+        if found is None:
+            rows = torch.arange(self.first, self.first + self.rows, device=device)[:, None]
+            found = self._index[device] = rows, self.positions.to(device, non_blocking=True)
+        return found
+
+
+class SlotLayer(CacheLayerMixin):
+    """One layer's keys and values, ``[rows, heads, positions, dim]`` each, on the device of the model's layer."""
+
+    is_sliding = False  # windows are in the mask: a slot keeps every position
+
+    def __init__(self, slots: SlotCache) -> None:
+        super().__init__()
+        self.slots = slots
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Take heads, dims, dtype and device from the first states that arrive (``[rows, heads, width, dim]``)."""
+        rows, positions = self.slots.rows, self.slots.positions
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys = key_states.new_zeros(rows, key_states.shape[1], positions, key_states.shape[3])
+        self.values = value_states.new_zeros(rows, value_states.shape[1], positions, value_states.shape[3])
+        self.is_initialized = True
+
+    def grow(self, rows: int, positions: int) -> None:
+        """Make room for ``rows`` slots of ``positions`` positions, keeping what is there."""
+        if self.is_initialized:
+            self.keys, self.values = _grown(self.keys, rows, positions), _grown(self.values, rows, positions)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+        """Write the new states where the current step says and return views of what attention reads."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        step, keys, values = self.slots.step, self.keys, self.values
+        if step.start is not None:
+            stop = step.start + step.width
+            keys[step.first, :, step.start : stop] = key_states[0]
+            values[step.first, :, step.start : stop] = value_states[0]
+        else:
+            rows, positions = step.index(keys.device)
+            keys[rows, :, positions] = key_states.transpose(1, 2)
+            values[rows, :, positions] = value_states.transpose(1, 2)
+        seen = slice(step.first, step.first + step.rows)
+        return keys[seen, :, : step.length], values[seen, :, : step.length]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Keys that attention reads in the current step, and the position of the first of them (always 0)."""
+        return self.slots.step.length, 0
+
+    def get_seq_length(self) -> int:
+        """Positions before the current step's tokens, as a model that derives sizes from it expects."""
+        return self.slots.step.length - self.slots.step.width
+
+    def get_max_length(self) -> int:
+        """No maximum: the runner holds lengths within its ``max_length``."""
+        return -1
+
+
+class SlotCache(Cache):
+    """The slots of all layers. ``step`` must be set before each forward pass."""
+
+    step: Step
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+        self.rows = 0
+        self.positions = 0
+        self.consulted = False
+        """Whether a layer asked for the one length that all rows would share: a model that does so cannot have ragged rows."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Called by the model's attention layers. Layers are made as they are first met."""
+        layers = self.layers
+        while len(layers) <= layer_idx:
+            layers.append(SlotLayer(self))
+        keys, values = layers[layer_idx].update(key_states, value_states)
+        self.step.written = True
+        return keys, values
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Positions before the current step's tokens (the same for each layer)."""
+        self.consulted |= self.step.written
+        return self.step.length - self.step.width
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """As ``get_seq_length``; masks take the rows' real positions from the step."""
+        return self.step.length - self.step.width
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Keys that attention reads in the current step, and the position of the first of them (always 0)."""
+        return self.step.length, 0
+
+    def reserve(self, rows: int, positions: int) -> None:
+        """Make room for ``rows`` slots of ``positions`` positions in every layer, one layer at a time."""
+        if rows <= self.rows and positions <= self.positions:
+            return
+        self.rows, self.positions = max(rows, self.rows), max(positions, self.positions)
+        for layer in self._live():
+            layer.grow(self.rows, self.positions)
+
+    def clear(self, row: int, start: int, stop: int) -> None:
+        """Zero positions ``start .. stop - 1`` of one slot, so that nothing stale, NaN least of all, is ever attended."""
+        if start < stop and row < self.rows:
+            torch._foreach_zero_([part[row, :, start:stop] for part in self._parts()])
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Slot ``targets[i]`` becomes a copy of ``sources[i]``, all at once, in positions ``0 .. length - 1``."""
+        if not sources or not length:
+            return
+        overlapping = not set(sources).isdisjoint(targets)
+        for part in self._parts():
+            fresh = [part[row, :, :length] for row in sources]
+            if overlapping:  # a target is also a source: read everything before anything is written
+                fresh = [rows.clone() for rows in fresh]
+            for row, states in zip(targets, fresh, strict=True):
+                part[row, :, :length].copy_(states)
+
+    def bytes_per_position(self) -> int:
+        """Bytes that one position of one slot takes over all layers; 0 before the first pass."""
+        return sum(part.shape[1] * part.shape[3] * part.element_size() for part in self._parts())
+
+    def bytes_by_device(self) -> dict[torch.device, int]:
+        """The same, for each device that holds layers."""
+        found: dict[torch.device, int] = {}
+        for part in self._parts():
+            size = part.shape[1] * part.shape[3] * part.element_size()
+            found[part.device] = found.get(part.device, 0) + size
+        return found
+
+    def _live(self) -> list[SlotLayer]:
+        return [layer for layer in self.layers if layer.is_initialized]
+
+    def _parts(self) -> list[Tensor]:
+        return [part for layer in self._live() for part in (layer.keys, layer.values)]
+
+
+def _grown(old: Tensor, rows: int, positions: int) -> Tensor:
+    new = old.new_zeros(rows, old.shape[1], positions, old.shape[3])
+    new[: old.shape[0], :, : old.shape[2]] = old
+    return new

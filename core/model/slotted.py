@@ -1,0 +1,251 @@
+"""The runner over slots: any transformers model whose state is keys and values.
+
+Row counts. On a CPU a step costs what its rows cost, so it runs exactly the rows it is given. Elsewhere it runs the smallest power
+of two that fits, idle slots included, so that few shapes occur. With ``batch_invariant`` it runs every slot, always, and attends row by
+row over each row's own length: kernels may sum differently for another row count or key count.
+
+An idle slot is given token 0 at its next position, which nothing attends to afterwards: what the slot holds stays good for reuse.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
+from ..errors import RequestError
+from .attention import SlotAttention
+from .limits import rope_limit
+from .slots import SlotCache, Step
+
+ATTEND = 128  # attention reads the longest live length rounded up to this
+FIRST_POSITIONS = 256
+
+
+class SlotRunner:
+    """See ``runner.Runner``. Not thread-safe: one engine, one thread."""
+
+    slotted = True
+    note: str | None = None
+
+    def __init__(self, model: PreTrainedModel, *, rows: int, max_length: int, batch_invariant: bool = False) -> None:
+        self.model, self.rows, self.max_length, self.batch_invariant = model, rows, max_length, batch_invariant
+        self.device = input_device(model)
+        self.alone = batch_invariant and rows_interact(model)
+        self._exact = self.device.type == "cpu"
+        self.attention = SlotAttention(model)
+        accepted = inspect.signature(model.forward).parameters
+        self._keep, self._positioned = "logits_to_keep" in accepted, "position_ids" in accepted
+        self.vocab_size = int(model.config.get_text_config(decoder=True).vocab_size)
+        self.bytes_by_device: dict[torch.device, int] = {}
+        self.reset()
+
+    @property
+    def bytes_per_position(self) -> int:
+        """Bytes that one position of one slot takes over all layers."""
+        return sum(self.bytes_by_device.values())
+
+    def reset(self) -> None:
+        """Empty every slot and give its memory back."""
+        self.cache = SlotCache()
+        self.lengths = [0] * self.rows
+        self._written = [0] * self.rows  # positions that may hold anything but zero
+        self._lengths = torch.zeros(self.rows, dtype=torch.int64, device=self.device)
+
+    @torch.no_grad()
+    def prefill(self, row: int, tokens: Sequence[int], start: int = 0, chunk: int = 512) -> Tensor:
+        """See ``Runner.prefill``."""
+        self._check_row(row)
+        if not 0 <= start < len(tokens) or start > self.lengths[row]:
+            raise RequestError(f"cannot keep {start} of {self.lengths[row]} positions for a prompt of {len(tokens)} tokens")
+        self._check_length(len(tokens))
+        self._reserve(row + 1, len(tokens))
+        self._set_length(row, start)
+        self._written[row] = max(self._written[row], len(tokens))
+        for piece in self._pieces(self.cache, row, tokens, start, chunk, keep=1):
+            logits = piece
+        self._set_length(row, len(tokens))
+        self._clear_behind(row)
+        return logits[:, -1].float()
+
+    @torch.no_grad()
+    def decode(self, tokens: Tensor, rows: int) -> Tensor:
+        """See ``Runner.decode``."""
+        return self._advance(tokens[:rows])[:, -1]
+
+    @torch.no_grad()
+    def extend(self, tokens: Tensor) -> Tensor:
+        """See ``Runner.extend``."""
+        return self._advance(tokens)
+
+    @torch.no_grad()
+    def copy(self, source: int, target: int) -> None:
+        """See ``Runner.copy``."""
+        self._check_row(source)
+        self._check_row(target)
+        self._copy([source], [target])
+
+    @torch.no_grad()
+    def select(self, parents: Sequence[int]) -> None:
+        """See ``Runner.select``."""
+        for row in (*parents, len(parents) - 1):
+            self._check_row(row)
+        moved = [row for row, parent in enumerate(parents) if row != parent]
+        self._copy([parents[row] for row in moved], moved)
+
+    @torch.no_grad()
+    def rewind(self, row: int, length: int) -> None:
+        """See ``Runner.rewind``."""
+        self._check_row(row)
+        if not 0 <= length <= self.lengths[row]:
+            raise RequestError(f"cannot rewind a row of {self.lengths[row]} positions to {length}")
+        self._set_length(row, length)
+        self._clear_behind(row)
+
+    def logits_of(self, tokens: Sequence[int]) -> Tensor:
+        """See ``Runner.logits_of``."""
+        return torch.cat(list(self.logits_in_chunks(tokens)))
+
+    @torch.no_grad()
+    def logits_in_chunks(self, tokens: Sequence[int], chunk: int = 512) -> Iterator[Tensor]:
+        """See ``Runner.logits_in_chunks``."""
+        self._check_length(len(tokens))
+        scratch = SlotCache()
+        scratch.reserve(1, len(tokens))
+        for piece in self._pieces(scratch, 0, tokens, 0, chunk, keep=0):
+            yield piece[0].float()
+
+    def _pieces(
+        self, cache: SlotCache, row: int, tokens: Sequence[int], start: int, chunk: int, *, keep: int
+    ) -> Iterator[Tensor]:
+        """Run ``tokens[start:]`` into slot ``row`` of ``cache``; logits ``[1, k, V]`` piece by piece."""
+        for begin in range(start, len(tokens), chunk):
+            stop = min(begin + chunk, len(tokens))
+            ids = torch.tensor([tokens[begin:stop]], dtype=torch.int64, device=self.device)
+            positions = torch.arange(begin, stop, device=self.device)[None]
+            yield self._forward(cache, ids, Step(row, 1, stop - begin, stop, positions, start=begin), keep)
+
+    def _advance(self, tokens: Tensor) -> Tensor:
+        """Append ``[n, k]`` tokens to the first n slots; float32 logits ``[n, k, V]``."""
+        live, width = tokens.shape
+        self._check_row(live - 1)
+        self._check_length(max(self.lengths[:live]) + width)
+        if self.alone:
+            logits = torch.cat([self._step(tokens[row : row + 1], row, 1) for row in range(live)])
+        else:
+            count = self._count(live)
+            if count > live:
+                tokens = torch.cat([tokens, tokens.new_zeros(count - live, width)])
+            logits = self._step(tokens, 0, live)[:live]
+        for row in range(live):
+            self.lengths[row] += width
+        self._lengths[:live] += width
+        return logits.float()
+
+    def _step(self, tokens: Tensor, first: int, live: int) -> Tensor:
+        """One pass over the slots ``first .. first + len(tokens) - 1``, of which ``live`` are in use."""
+        count, width = tokens.shape
+        ends = [length + width for length in self.lengths[first : first + count]]
+        self._reserve(first + count, max(ends))
+        for row, end in enumerate(ends, first):
+            self._written[row] = max(self._written[row], end)
+        positions = self._lengths[first : first + count, None] + torch.arange(width, device=self.device)
+        if count == 1:  # nothing to round: no mask is needed at all
+            step = Step(first, 1, width, ends[0], positions, start=ends[0] - width)
+        elif self.batch_invariant:
+            own = tuple(_rounded(end) for end in ends)
+            step = Step(first, count, width, max(own), positions, lengths=own)
+        else:
+            longest = max(ends[:live])
+            step = Step(first, count, width, longest if self._exact else _rounded(longest), positions)
+        return self._forward(self.cache, tokens, step, 0)
+
+    def _forward(self, cache: SlotCache, tokens: Tensor, step: Step, keep: int) -> Tensor:
+        cache.step = step
+        extra: dict[str, Any] = {"logits_to_keep": keep} if self._keep and keep else {}
+        if self._positioned:  # models without it (ALiBi) count keys instead, which start at 0 in every slot
+            extra["position_ids"] = step.positions
+        with self.attention.over(step):
+            out = self.model(input_ids=tokens, past_key_values=cache, use_cache=True, return_dict=True, **extra)
+        logits: Tensor = out.logits
+        return logits.to(self.device)
+
+    def _count(self, live: int) -> int:
+        if self.batch_invariant:
+            return self.rows
+        return live if self._exact else min(self.rows, 1 << (live - 1).bit_length())
+
+    def _reserve(self, rows: int, positions: int) -> None:
+        cache = self.cache
+        if rows > cache.rows:
+            rows = min(self.rows, 1 << (rows - 1).bit_length())
+        if positions > cache.positions:  # double, so that a row that grows token by token is copied a few times only
+            doubled = min(max(2 * cache.positions, FIRST_POSITIONS), self.max_length + 1)
+            positions = _rounded(max(positions, doubled))
+        cache.reserve(rows, positions)
+
+    def _copy(self, sources: list[int], targets: list[int]) -> None:
+        if not targets:
+            return
+        self._reserve(max(*sources, *targets) + 1, 1)
+        lengths = [self.lengths[row] for row in sources]
+        self.cache.copy(sources, targets, max(lengths))
+        for row, length in zip(targets, lengths, strict=True):
+            self._written[row] = max(self._written[row], max(lengths))
+            self._set_length(row, length)
+            self._clear_behind(row)
+
+    def _clear_behind(self, row: int) -> None:
+        self.cache.clear(row, self.lengths[row], min(self._written[row], self.cache.positions))
+        self._written[row] = self.lengths[row]
+
+    def _set_length(self, row: int, length: int) -> None:
+        self.lengths[row] = length
+        self._lengths[row].fill_(length)
+
+    def _check_row(self, row: int) -> None:
+        if not 0 <= row < self.rows:
+            raise RequestError(f"there is no slot {row}: this engine was loaded with max_rows={self.rows}")
+
+    def _check_length(self, length: int) -> None:
+        if length > self.max_length:
+            raise RequestError(f"{length} tokens do not fit: a row holds at most {self.max_length} (max_length)")
+
+
+def _rounded(length: int) -> int:
+    return -(-length // ATTEND) * ATTEND
+
+
+def unslottable(model: PreTrainedModel, max_length: int) -> str | None:
+    """Why ``model`` cannot be run over slots, as far as its class and configuration tell; None where nothing speaks against it."""
+    name = type(model).__name__
+    accepted = inspect.signature(model.forward).parameters
+    if getattr(model, "_is_stateful", False) or "past_key_values" not in accepted:
+        return f"{name} keeps a state that is not keys and values"
+    config = model.config.get_text_config(decoder=True)
+    for layer in DynamicCache(config=config).layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            return f"{name} has layers whose state is not keys and values"
+    limit = rope_limit(model)
+    if limit is not None and max_length > limit:
+        return f"past {limit} positions its rotary embedding depends on the longest row (max_length={limit} avoids that)"
+    return None
+
+
+def rows_interact(model: PreTrainedModel) -> bool:
+    """Whether a row's numbers depend on its neighbours inside the model itself: experts that gather tokens, int8 outlier columns."""
+    names = {type(module).__name__ for module in model.modules()}
+    return any(name == "Linear8bitLt" or "Expert" in name or "Moe" in name or "MoE" in name for name in names)
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where token ids go in: the execution device of the input embedding, also where accelerate keeps its weights elsewhere."""
+    embedding = model.get_input_embeddings()
+    hook = getattr(embedding, "_hf_hook", None)
+    device = getattr(hook, "execution_device", None)
+    return torch.device(device) if device is not None else embedding.weight.device

@@ -1,0 +1,160 @@
+"""A strategy on given logits, without a model: what ``Strategy.distribution`` and ``Strategy.draw`` run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .context import Context
+from .dist import Dist
+from .errors import LogitmillError, NumericalError, RequestError, StageError
+from .halt import Halt
+from .history import History
+from .patch import patched
+from .planner import Plan, plan
+from .rng import Noise, RowNoise, check_seed, folded
+from .session import Fault, Session
+from .strategy import Strategy
+from .vocab import Vocab
+
+
+def distribution(strategy: Strategy, logits: Any, prompt: Any, output: Any, seed: Any, tokenizer: Any) -> Tensor:
+    """float32 [R, V]. See Strategy.distribution."""
+    built = plan(patched(strategy), fragment=True)
+    dist, ctx, session, steps = _prepare(built, logits, prompt, output, seed, tokenizer)
+    try:
+        law = session.law(dist, ctx)
+    except Fault as fault:
+        raise _error(fault, steps) from fault.cause
+    return _sound(law, steps).dense().probs
+
+
+def draw(strategy: Strategy, logits: Any, prompt: Any, output: Any, seed: Any, tokenizer: Any) -> Tensor:
+    """int64 [R]. See Strategy.draw."""
+    built = plan(patched(strategy))
+    dist, ctx, session, steps = _prepare(built, logits, prompt, output, seed, tokenizer)
+    try:
+        proposal = session.propose(dist, ctx)
+    except Fault as fault:
+        raise _error(fault, steps) from fault.cause
+    _sound(proposal.law(), steps)
+    return proposal.tokens[:, 0]
+
+
+def _prepare(
+    built: Plan, logits: Any, prompt: Any, output: Any, seed: Any, tokenizer: Any
+) -> tuple[Dist, Context, Session, list[int]]:
+    dist = Dist(_logits(logits))
+    _sound(dist, [0] * dist.rows, who="logits")
+    prompts, outputs = _tokens("prompt", prompt, dist), _tokens("output", output, dist)
+    reader = None
+    if tokenizer is not None:
+        from .tokens import TokenText
+
+        reader = lambda: TokenText(tokenizer, skip_special=False)  # noqa: E731  # a factory, named by its place
+    vocab = Vocab(dist.columns, tokenizer, device=dist.device)
+    noise = [RowNoise(s) for s in _seeds(seed, dist.rows)]
+    history = History(dist.columns, dist.device, reader)
+    for tokens in prompts:
+        history.join(tokens)
+    prepared: dict[Any, Any] = {}
+    session = None
+    longest = max(map(len, outputs))
+    ctx = _context(history, vocab, dist, noise, prepared)
+    session = Session.joined([Session.opened(built, ctx.select([i])) for i in range(dist.rows)])
+    if not session.phases or not longest:
+        _replace(history, prompts, outputs)
+        return dist, _context(history, vocab, dist, noise, prepared), session, [len(o) for o in outputs]
+    # Phases follow the output: replay it, a token at a time, and let each phase's own stop test move its rows on.
+    halt = Halt()
+
+    def text(row: int, start: int) -> str:
+        return str(vocab.require_tokenizer("a text criterion").decode(history.host[row][start:], skip_special_tokens=True))
+
+    rows = []
+    for i, (tokens, own) in enumerate(zip(prompts, outputs, strict=True)):
+        one, offsets = session.select([i]), {}
+        for n in range(len(own)):
+            _replace(history, [tokens], [own[: n + 1]])
+            one.index = [0]
+            halt.advance(one, _context(history, vocab, dist.select([i]), [noise[i]], prepared), text, offsets)
+        rows.append(one)
+    _replace(history, prompts, outputs)
+    session = Session.joined(rows)
+    session.index = list(range(dist.rows))
+    return dist, _context(history, vocab, dist, noise, prepared), session, [len(o) for o in outputs]
+
+
+def _context(history: History, vocab: Vocab, dist: Dist, noise: list[RowNoise], prepared: dict[Any, Any]) -> Context:
+    positions = [len(row) for row in history.host]
+    return Context(history, vocab, dist, Noise(noise, positions, dist.device), prepared=prepared)
+
+
+def _replace(history: History, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> None:
+    history.select([])
+    for prompt, output in zip(prompts, outputs, strict=True):
+        history.join(prompt, output)
+
+
+def _logits(logits: Any) -> Tensor:
+    try:
+        tensor = logits if isinstance(logits, Tensor) else torch.tensor(logits, dtype=torch.float32)
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"logits are a tensor or lists of numbers, [vocab] or [rows, vocab]: {error}") from None
+    tensor = tensor.detach()
+    if tensor.dim() == 1:
+        tensor = tensor.unsqueeze(0)
+    if tensor.dim() != 2 or tensor.shape[0] == 0 or tensor.shape[1] == 0:
+        raise RequestError(f"logits are [vocab] or [rows, vocab] with at least one of each, got shape {list(tensor.shape)}")
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise RequestError(f"logits are real numbers, got {tensor.dtype}")
+    return tensor.float()
+
+
+def _tokens(name: str, tokens: Any, dist: Dist) -> list[list[int]]:
+    """One list of ids for each row, from None, one list for all, or one for each."""
+    if tokens is None:
+        return [[] for _ in range(dist.rows)]
+    if isinstance(tokens, str):
+        raise RequestError(f"{name} is token ids here, not text: encode it with the tokenizer first")
+    held = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
+    if held and not isinstance(held[0], list | tuple) and hasattr(held[0], "tolist"):
+        held = [item.tolist() for item in held]
+    many = bool(held) and isinstance(held[0], list | tuple)
+    rows = [list(row) for row in held] if many else [list(held) for _ in range(dist.rows)]
+    if len(rows) == 1:
+        rows = [list(rows[0]) for _ in range(dist.rows)]
+    if len(rows) != dist.rows:
+        raise RequestError(f"{name} has {len(rows)} rows, logits have {dist.rows}")
+    for row in rows:
+        for token in row:
+            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < dist.columns:
+                raise RequestError(f"{name} holds {token!r}, which is no token id of a vocabulary of {dist.columns}")
+    return rows
+
+
+def _seeds(seed: Any, rows: int) -> list[int]:
+    if isinstance(seed, list | tuple):
+        if len(seed) != rows:
+            raise RequestError(f"{len(seed)} seeds for {rows} rows")
+        return [check_seed(s) for s in seed]
+    return folded(check_seed(seed), range(rows))
+
+
+def _sound(dist: Dist, steps: Sequence[int], who: str = "") -> Dist:
+    peak = dist.max_logit[:, 0]
+    bad = (~torch.isfinite(peak) | dist.logits.isnan().any(-1)).nonzero()[:, 0].tolist()
+    if bad:
+        row = dist.logits[bad[0]]
+        what = "NaN" if bool(row.isnan().any()) else "+inf" if bool((row == float("inf")).any()) else "no finite logit"
+        raise NumericalError(f"{what} in row {bad[0]}", stage=who or "pipeline", step=steps[bad[0]], row=bad[0])
+    return dist
+
+
+def _error(fault: Fault, steps: Sequence[int]) -> LogitmillError:
+    if isinstance(fault.cause, LogitmillError):
+        return fault.cause
+    return StageError(str(fault), stage=fault.stage, step=max(steps, default=0), row=0)

@@ -1,0 +1,224 @@
+"""The planner: from a strategy to the plan that a session runs.
+
+A plan is the strategy's tree with every stage numbered (for its state) and keyed (for its noise). Unless ``as_written``, the
+planner also drops identities and moves monotone pointwise stages behind a stage that looks at ranks alone, so that they work on
+its few columns. Rows whose plans have the same shape run stacked: a shape is everything of a plan but the numbers in its Scalar
+fields and its stop tests.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from .errors import StrategyError
+from .expression import Expression
+from .rng import stage_key
+from .scalar import Ramp
+from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage, StoppingCriterion
+from .strategy import AnyOf, Step, Strategy, Test
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage at its place in a plan."""
+
+    index: int
+    name: str  # its label, else its registered name and, from the second on, its occurrence: temperature, temperature#2
+    key: int  # of its noise
+    stage: Stage
+    children: tuple[Pipe, ...] = ()
+
+    @cached_property
+    def accepts(self) -> bool:
+        """Whether its state moves when a token is committed."""
+        base = Sampler if isinstance(self.stage, Sampler) else LogitsProcessor
+        return isinstance(self.stage, LogitsProcessor | Sampler) and type(self.stage).accept is not base.accept  # type: ignore[attr-defined]
+
+    @cached_property
+    def shape(self) -> Hashable:
+        """What has to be equal for two rows to run this stage in one call."""
+        stage = self.stage
+        parts: list[Hashable] = [type(stage), self.key]
+        for field in type(stage).model_fields:
+            value = getattr(stage, field)
+            if field in stage.scalars:
+                parts.append(value if value is None or isinstance(value, Expression) else "number")
+            elif not isinstance(value, Strategy):  # a block's shape is its child's
+                parts.append(value)
+        return (*parts, *(child.shape for child in self.children))
+
+
+@dataclass(frozen=True)
+class Pipe:
+    """A pipeline of nodes with its own stop test. ``complete``: every path through it ends in a sampler."""
+
+    nodes: tuple[Node, ...]
+    stop: Test | None
+    complete: bool
+
+    @cached_property
+    def shape(self) -> Hashable:
+        return (self.complete, *(node.shape for node in self.nodes))
+
+    def walk(self) -> Iterator[Node]:
+        """Every node at any depth."""
+        for node in self.nodes:
+            yield node
+            for child in node.children:
+                yield from child.walk()
+
+    def pipes(self) -> Iterator[Pipe]:
+        """This pipe and all below it."""
+        yield self
+        for node in self.nodes:
+            for child in node.children:
+                yield from child.pipes()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a row runs."""
+
+    strategy: Strategy
+    root: Pipe
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """By index."""
+        return tuple(sorted(self.root.walk(), key=lambda node: node.index))
+
+    @cached_property
+    def shape(self) -> Hashable:
+        return self.root.shape
+
+    @cached_property
+    def seed(self) -> int | None:
+        """The seed that a sampler of the strategy names as the default."""
+        for node in self.root.walk():
+            seed = getattr(node.stage, "seed", None)
+            if isinstance(node.stage, Sampler) and seed is not None:
+                return int(seed)
+        return None
+
+    @cached_property
+    def rows(self) -> int:
+        """The most rows a request with this plan owns at a time."""
+        return max([1, *(node.stage.expand() for node in self.root.walk() if isinstance(node.stage, Search))])
+
+    @cached_property
+    def expressions(self) -> tuple[Expression, ...]:
+        """Every expression anywhere in it, stop tests included."""
+        found = [e for node in self.root.walk() for e in _expressions(node.stage)]
+        for pipe in self.root.pipes():
+            found.extend(leaf for leaf in leaves(pipe.stop) if isinstance(leaf, Expression))
+        return tuple(found)
+
+    @cached_property
+    def needs(self) -> frozenset[str]:
+        """What its stages, signals and criteria need, together."""
+        stages = [node.stage for node in self.root.walk()]
+        stages += [read.signal for e in self.expressions for read in e.reads()]
+        stages += [leaf for pipe in self.root.pipes() for leaf in leaves(pipe.stop) if isinstance(leaf, StoppingCriterion)]
+        return frozenset().union(*(stage.needs for stage in stages))
+
+    @cached_property
+    def host_coupled(self) -> bool:
+        """Whether its pipeline waits for the host's text each step."""
+        reads = [read for node in self.root.walk() for e in _expressions(node.stage) for read in e.reads()]
+        return any(read.kind == "text" or "text" in read.signal.needs for read in reads) or any(
+            "text" in node.stage.needs for node in self.root.walk()
+        )
+
+
+def _expressions(stage: Stage) -> Iterator[Expression]:
+    for field in type(stage).model_fields:
+        value = getattr(stage, field)
+        if isinstance(value, Expression):
+            yield value
+
+
+def leaves(test: Test | None) -> Iterator[Test]:
+    """The criteria and expressions of a stop test, in order."""
+    if isinstance(test, AnyOf):
+        for part in test.tests:
+            yield from leaves(part)
+    elif test is not None:
+        yield test
+
+
+def plan(strategy: Strategy, *, as_written: bool = False, fragment: bool = False) -> Plan:
+    """The plan of a patched strategy. Raises StrategyError for a fragment where a whole strategy is wanted."""
+    if not fragment and not strategy.complete:
+        raise StrategyError(
+            "this is a fragment: no sampler ends it", strategy.where, hint="end it in a sampler, as in '... | sample'", code="fragment"
+        )
+    return Plan(strategy, _Builder(as_written).pipe(strategy, Counter())[0])
+
+
+class _Builder:
+    """Numbers and keys the stages of one strategy."""
+
+    def __init__(self, as_written: bool) -> None:
+        self.as_written, self.count = as_written, 0
+
+    def pipe(self, strategy: Strategy, seen: Counter[str]) -> tuple[Pipe, Counter[str]]:
+        """A pipe, and how often each name has occurred on the paths that leave it."""
+        nodes = []
+        for step in strategy.pipeline:
+            node, seen = self.node(step, seen)
+            nodes.append(node)
+        if not self.as_written:
+            nodes = _sooner([node for node in nodes if not _drops(node)])
+        return Pipe(tuple(nodes), strategy.stop, strategy.complete), seen
+
+    def node(self, step: Step, seen: Counter[str]) -> tuple[Node, Counter[str]]:
+        stage = step.stage
+        seen = seen + Counter({stage.stage_name: 1})
+        occurrence = seen[stage.stage_name]
+        name = step.label or (stage.stage_name if occurrence == 1 else f"{stage.stage_name}#{occurrence}")
+        index, self.count = self.count, self.count + 1
+        children, after = [], seen
+        if isinstance(stage, Combinator | Search):
+            for child in stage.children():
+                pipe, path = self.pipe(child, seen)
+                children.append(pipe)
+                after = after | path  # the most on any path: no two stages of one row ever share a key
+        return Node(index, name, stage_key(name), stage, tuple(children)), after
+
+
+def _drops(node: Node) -> bool:
+    return isinstance(node.stage, LogitsProcessor) and node.stage.is_identity()
+
+
+def _sooner(nodes: list[Node]) -> list[Node]:
+    """Stages that look at ranks alone go ahead of monotone pointwise ones, which then work on fewer columns."""
+    placed: list[Node] = []
+    for node in nodes:
+        at = len(placed)
+        if node.stage.ranks_only:
+            while at and _can_wait(placed[at - 1]):
+                at -= 1
+        placed.insert(at, node)
+    return placed
+
+
+def _can_wait(node: Node) -> bool:
+    stage = node.stage
+    fixed = all(getattr(stage, field) is None or isinstance(getattr(stage, field), int | float | Ramp) for field in stage.scalars)
+    return isinstance(stage, LogitsProcessor) and stage.monotone and stage.pointwise and fixed and not node.accepts
+
+
+def describe(built: Plan) -> list[dict[str, Any]]:
+    """The planned order, for people: one entry a stage, with its depth."""
+
+    def lines(pipe: Pipe, depth: int) -> Iterator[dict[str, Any]]:
+        for node in pipe.nodes:
+            yield {"stage": node.name, "kind": node.stage.kind, "depth": depth}
+            for child in node.children:
+                yield from lines(child, depth + 1)
+
+    return list(lines(built.root, 0))

@@ -1,0 +1,326 @@
+"""A session: rows whose plans share a shape, run stacked, with the states of their stages.
+
+``propose`` runs the pipeline and draws; it changes nothing, so it may be run again, for fewer rows or after a fault. ``commit``
+moves the states once a token is final. A combinator's child runs for the rows in which it has weight, and only those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import state as states
+from .context import Context
+from .dist import Dist
+from .errors import LogitmillError
+from .planner import Node, Pipe, Plan
+from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage
+
+
+class Fault(Exception):
+    """A stage raised. ``stage`` is its name in the plan."""
+
+    def __init__(self, stage: str, cause: BaseException) -> None:
+        super().__init__(str(cause) if isinstance(cause, LogitmillError) else f"{type(cause).__name__}: {cause}")
+        self.stage, self.cause = stage, cause
+
+
+@dataclass
+class Visit:
+    """What one stage did at one step: the rows that went through it (indices into the session), and its Dist before and after."""
+
+    node: Node
+    rows: list[int]
+    stage: Stage  # with this step's values in its Scalar fields
+    before: Dist
+    after: Dist
+    shared: bool  # inside a merge: the committed token may have come from another child
+
+
+@dataclass
+class Proposal:
+    """One step of a session before it is committed."""
+
+    tokens: Tensor  # int64 [R, 1]
+    laws: list[tuple[list[int], Dist]]  # rows and their law
+    visits: list[Visit] = field(default_factory=list)
+
+    def select(self, row: int) -> Proposal:
+        """The proposal of one row alone."""
+        visits = []
+        for visit in self.visits:
+            if row in visit.rows:
+                at = [visit.rows.index(row)]
+                stage = _narrowed(visit.stage, at)
+                visits.append(Visit(visit.node, [0], stage, visit.before.select(at), visit.after.select(at), visit.shared))
+        laws = [([0], law.select([rows.index(row)])) for rows, law in self.laws if row in rows]
+        return Proposal(self.tokens[row : row + 1], laws, visits)
+
+    def law(self) -> Dist:
+        """The law of all rows, [R, C]."""
+        if len(self.laws) == 1:
+            return self.laws[0][1]
+        return Dist.assemble([(torch.tensor(rows), law) for rows, law in self.laws], len(self.tokens))
+
+
+@dataclass
+class Session:
+    """R rows of one shape. Row i of the session is row ``index[i]`` of the history."""
+
+    plans: list[Plan]
+    index: list[int]
+    states: dict[int, Any] = field(default_factory=dict)  # node index -> state of R rows
+    phases: dict[int, list[int]] = field(default_factory=dict)  # sequential node -> the child at work, a row
+    starts: dict[int, list[int]] = field(default_factory=dict)  # sequential node -> where that child began, a row
+    layout: object = field(default=None, repr=False)  # of its stop tests: core.halt's, made again after rows or phases change
+
+    @classmethod
+    def opened(cls, plan: Plan, ctx: Context) -> Session:
+        """One row before its first token."""
+        session = cls([plan], list(ctx.host_index))
+        for node in plan.nodes:
+            if isinstance(node.stage, LogitsProcessor | Sampler):
+                with _faults(node):
+                    session.states[node.index] = node.stage.init(ctx.at(node, [node.stage]))
+            elif isinstance(node.stage, Combinator) and node.stage.sequential:
+                session.phases[node.index] = [0]
+                session.starts[node.index] = [len(ctx.history.host[ctx.host_index[0]])]
+        return session
+
+    @property
+    def rows(self) -> int:
+        return len(self.plans)
+
+    # -- rows come and go ----------------------------------------------------------------------------------------------
+
+    def select(self, rows: Sequence[int]) -> Session:
+        """A session of some rows; a row named twice is a copy."""
+        return Session(
+            [self.plans[i] for i in rows],
+            [self.index[i] for i in rows],
+            {node: states.select(state, rows) for node, state in self.states.items()},
+            {node: [phase[i] for i in rows] for node, phase in self.phases.items()},
+            {node: [start[i] for i in rows] for node, start in self.starts.items()},
+        )
+
+    @staticmethod
+    def joined(sessions: Sequence[Session]) -> Session:
+        """One session of all their rows, in order. All have the same shape."""
+        first = sessions[0]
+        if len(sessions) == 1:
+            return first
+        return Session(
+            [plan for s in sessions for plan in s.plans],
+            [i for s in sessions for i in s.index],
+            {node: states.join([s.states[node] for s in sessions]) for node in first.states},
+            {node: [p for s in sessions for p in s.phases[node]] for node in first.phases},
+            {node: [p for s in sessions for p in s.starts[node]] for node in first.starts},
+        )
+
+    # -- a step --------------------------------------------------------------------------------------------------------
+
+    def propose(self, dist: Dist, ctx: Context) -> Proposal:
+        """Run the pipeline on the model's distributions and draw. Raises Fault; changes nothing."""
+        proposal = Proposal(torch.zeros(self.rows, 1, dtype=torch.int64, device=dist.device), [])
+        self._run(self.plans[0].root, dist, ctx, list(range(self.rows)), proposal, shared=False)
+        return proposal
+
+    def law(self, dist: Dist, ctx: Context) -> Dist:
+        """The law alone, also of a fragment."""
+        proposal = Proposal(torch.zeros(self.rows, 1, dtype=torch.int64, device=dist.device), [])
+        left = self._run(self.plans[0].root, dist, ctx, list(range(self.rows)), proposal, shared=False, draws=False)
+        return proposal.law() if left is None else left
+
+    def _run(
+        self, pipe: Pipe, dist: Dist, ctx: Context, rows: list[int], out: Proposal, *, shared: bool, draws: bool = True
+    ) -> Dist | None:
+        """One pipe for ``rows`` of the session (``dist`` and ``ctx`` hold just those). None when a sampler has ended it."""
+        for node in pipe.nodes:
+            with _faults(node):
+                written = [self.plans[i].nodes[node.index].stage for i in rows]
+                view = ctx.at(node, written)
+                stage = _bound(node.stage, written, dist, view)
+                if isinstance(stage, LogitsProcessor):
+                    after = stage.apply(dist, self._state(node, rows), view)
+                    out.visits.append(Visit(node, rows, stage, dist, _is_dist(after, dist), shared))
+                    dist = after
+                    continue
+                if isinstance(stage, Sampler):
+                    law = _is_dist(stage.law(dist, self._state(node, rows), view), dist)
+                    out.visits.append(Visit(node, rows, stage, dist, law, shared))
+                    out.laws.append((rows, law))
+                    if draws:
+                        tokens = stage.pick(law, view)
+                        out.tokens = out.tokens.index_copy(0, torch.tensor(rows, device=tokens.device), tokens)
+                    return None
+            if isinstance(stage, Search):
+                return self._run(node.children[0], dist, ctx, rows, out, shared=shared, draws=draws) if node.children else dist
+            assert isinstance(stage, Combinator)
+            left = self._combine(node, stage, dist, ctx, view, rows, out, shared=shared, draws=draws)
+            if left is None:
+                return None
+            dist = left
+        return dist
+
+    def _combine(
+        self, node: Node, stage: Combinator, dist: Dist, ctx: Context, view: Context, rows: list[int], out: Proposal,
+        *, shared: bool, draws: bool,
+    ) -> Dist | None:  # fmt: skip
+        if stage.sequential:
+            chosen = [[float(j == self.phases[node.index][i]) for j in range(len(node.children))] for i in rows]
+            weights = torch.tensor(chosen, device=dist.device)
+        else:
+            with _faults(node):
+                weights = stage.weights(dist, view)
+                chosen = weights.tolist()  # which rows a child runs for is the host's to know
+        many = [i for i, row in enumerate(chosen) if sum(w > 0 for w in row) > 1]
+        parts: list[tuple[list[int], Dist | None]] = []
+        for j, child in enumerate(node.children):
+            sub = [i for i, row in enumerate(chosen) if row[j] > 0]
+            if not sub:
+                parts.append(([], None))
+                continue
+            whole = len(sub) == len(rows)
+            narrowed, inner = (dist, ctx) if whole else (dist.select(sub), ctx.select(sub))
+            absolute = [rows[i] for i in sub]
+            parts.append((sub, self._run(child, narrowed, inner, absolute, out, shared=shared or bool(many), draws=draws)))
+        if all(part is None for _, part in parts):
+            return None
+        merged = _merged(node, stage, parts, weights, len(rows), many)
+        out.visits.append(Visit(node, rows, stage, dist, merged, shared))
+        return merged
+
+    def _state(self, node: Node, rows: list[int]) -> Any:
+        state = self.states[node.index]
+        return state if len(rows) == self.rows else states.select(state, rows)
+
+    # -- the commit ----------------------------------------------------------------------------------------------------
+
+    def commit(self, proposal: Proposal, tokens: Tensor, ctx: Context) -> None:
+        """Move the states: ``tokens`` (int64 [R, 1]) are final, and ``ctx`` contains them. Raises Fault."""
+        moved = dict(self.states)
+        for visit in proposal.visits:
+            if not visit.node.accepts:
+                continue
+            rows, after, stage = visit.rows, visit.after, visit.stage
+            if visit.shared:  # only where the token has mass in what the stage returned
+                held = (after.logprob_of(tokens[rows])[:, 0] > float("-inf")).tolist()
+                sub = [i for i, has in enumerate(held) if has]
+                if not sub:
+                    continue
+                after, stage, rows = after.select(sub), _narrowed(stage, sub), [rows[i] for i in sub]
+            whole = len(rows) == self.rows
+            node = visit.node
+            view = (ctx if whole else ctx.select(rows)).at(node, [self.plans[i].nodes[node.index].stage for i in rows])
+            with _faults(node):
+                mine = moved[node.index] if whole else states.select(moved[node.index], rows)
+                fresh = stage.accept(mine, tokens if whole else tokens[rows], after, view)  # type: ignore[attr-defined]
+                moved[node.index] = fresh if whole else states.put(moved[node.index], rows, fresh)
+        self.states = moved
+
+    def pipes(self, row: int) -> Iterator[tuple[Pipe, Node | None, int]]:
+        """The pipes row ``row`` is in whose stop tests apply to it: (pipe, its sequential node or None, the child's number)."""
+
+        def inside(pipe: Pipe, owner: Node | None, number: int) -> Iterator[tuple[Pipe, Node | None, int]]:
+            yield pipe, owner, number
+            for node in pipe.nodes:
+                if node.index in self.phases:
+                    child = self.phases[node.index][row]
+                    yield from inside(node.children[child], node, child)
+                elif isinstance(node.stage, Search):
+                    for child_pipe in node.children:
+                        yield from inside(child_pipe, None, 0)
+
+        yield from inside(self.plans[row].root, None, 0)
+
+    def move_on(self, row: int, node: Node, position: int) -> None:
+        """Row ``row`` goes to the next child of a sequential combinator, which begins at ``position``."""
+        phases, starts = list(self.phases[node.index]), list(self.starts[node.index])
+        phases[row] += 1
+        starts[row] = position
+        self.phases, self.starts = self.phases | {node.index: phases}, self.starts | {node.index: starts}
+        self.layout = None
+
+
+class _faults:  # noqa: N801  # a context manager that reads as a word
+    """Turns whatever a stage raises into a Fault with the stage's name."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, Fault):
+            raise Fault(self.node.name, error) from error
+
+
+def _bound(stage: Stage, written: Sequence[Stage], dist: Dist, ctx: Context) -> Stage:
+    """The stage with this step's values in its Scalar fields."""
+    if not stage.scalars:
+        return stage
+    values = {}
+    for name, scalar in stage.scalars.items():
+        own = [getattr(item, name) for item in written]
+        values[name] = None if own[0] is None else scalar.stacked(own, dist, ctx)
+    return stage.bound(values)
+
+
+def _narrowed(stage: Stage, rows: list[int]) -> Stage:
+    """A bound stage for some of its rows."""
+    values = {name: getattr(stage, name) for name in stage.scalars}
+    return stage.bound({name: value[rows] if isinstance(value, Tensor) else value for name, value in values.items()})
+
+
+def _is_dist(value: Any, given: Dist) -> Dist:
+    if not isinstance(value, Dist):
+        raise TypeError(f"a stage returns a Dist, this one returned {type(value).__name__}")
+    if value.rows != given.rows:
+        raise ValueError(f"a stage keeps its rows: it was given {given.rows} and returned {value.rows}")
+    return value
+
+
+def _merged(
+    node: Node, stage: Combinator, parts: list[tuple[list[int], Dist | None]], weights: Tensor, rows: int, many: list[int]
+) -> Dist:
+    """The children's Dists put together: rows of one child as they are, rows of several through the stage's merge."""
+    device = weights.device
+    several = set(many)
+    pieces: list[tuple[Tensor, Dist]] = []
+    for sub, part in parts:
+        if part is None:
+            continue
+        alone = [k for k, i in enumerate(sub) if i not in several]
+        if alone:
+            pieces.append((torch.tensor([sub[k] for k in alone], device=device), part.select(alone)))
+    if many:
+        dense = []
+        for sub, part in parts:
+            place = {i: k for k, i in enumerate(sub)}
+            size = next(p.vocab_size for _, p in parts if p is not None)
+            logits = torch.full((len(many), size), float("-inf"), device=device)
+            have = [(n, place[i]) for n, i in enumerate(many) if i in place]
+            if part is not None and have:
+                logits[[n for n, _ in have]] = part.select([k for _, k in have]).dense().logits
+            dense.append(Dist(logits))
+        with _faults(node):
+            pieces.append((torch.tensor(many, device=device), stage.merge(dense, weights[many])))
+    if len(pieces) == 1 and len(pieces[0][0]) == rows:
+        return pieces[0][1]
+    return Dist.assemble(pieces, rows)
+
+
+def opened_for(plans: Sequence[Plan], ctx: Context) -> list[Session]:
+    """Sessions for rows before their first token, joined where shapes agree. Row i of ctx runs plans[i]."""
+    groups: dict[Any, list[Session]] = {}
+    for i, plan in enumerate(plans):
+        groups.setdefault(plan.shape, []).append(Session.opened(plan, ctx.select([i])))
+    return [Session.joined(group) for group in groups.values()]
+
+
+__all__ = ["Fault", "Proposal", "Session", "Visit", "opened_for"]

@@ -1,0 +1,65 @@
+"""``logitmill check``: errors, and warnings about what is legal and probably not meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...core.errors import Span, StrategyError
+from .inputs import add_plugins, strategy_of
+from .options import plugin_option
+from .output import USAGE, json_line, line, note
+
+if TYPE_CHECKING:
+    from ...core.strategy import Strategy
+
+
+@click.command(short_help="Check a strategy: its errors, and what was probably not meant.")
+@click.argument("strategy", metavar="TEXT|FILE|-")
+@click.option("--fragment", is_flag=True, help="A pipeline without a sampler is allowed.")
+@click.option("--ignore", multiple=True, metavar="CODE", help="Leave out warnings of this code. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object with errors and warnings.")
+@plugin_option
+@click.pass_context
+def command(ctx: click.Context, strategy: str, fragment: bool, ignore: tuple[str, ...], as_json: bool, plugin: tuple[str, ...]) -> None:
+    """Check a strategy, given as text, as a file or on standard input ("-"). No model is needed.
+
+    The exit status is 2 where the strategy is wrong, else 0: warnings do not change it.
+    """
+    add_plugins(plugin)
+    try:
+        found = _whole(strategy_of(strategy), fragment)
+        warnings = found.check(ignore=ignore)
+    except StrategyError as error:
+        if not as_json:
+            raise
+        json_line({"ok": False, "error": _described(error), "warnings": []})
+        ctx.exit(USAGE)
+    if as_json:
+        json_line({"ok": True, "error": None, "warnings": [_described(w) for w in warnings], "hash": found.hash})
+        return
+    for warning in warnings:
+        note(str(warning))
+    line("ok" if not warnings else f"ok, with {len(warnings)} warning{'s' * (len(warnings) > 1)}")
+
+
+def _whole(strategy: Strategy, fragment: bool) -> Strategy:
+    """The strategy itself, after making sure that it could run."""
+    from ...core.dsl.kinds import whole
+    from ...core.patch import patched
+
+    ready = patched(strategy)
+    if not fragment:
+        whole(ready)
+    return strategy
+
+
+def _described(fault: Any) -> dict[str, Any]:
+    where = fault.where
+    place: dict[str, Any] = {"line": None, "column": None, "path": None, "file": None if where is None else where.file}
+    if isinstance(where, Span):
+        place |= {"line": where.line, "column": where.column}
+    elif where is not None:
+        place["path"] = where.text
+    return {"code": fault.code, "message": fault.message, "hint": fault.hint, **place}

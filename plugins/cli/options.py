@@ -1,0 +1,86 @@
+"""Options that several commands share, and what they mean to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ...core.engine import Engine
+    from ...core.strategy import Strategy
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+#: options of the model, by the keyword of lm.load that they set
+LOADING = ("model", "quantize", "device", "dtype", "max_length", "revision", "batch_invariant", "reference", "trust_remote_code")
+
+
+def _all(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
+    def decorate(function: _F) -> _F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+plugin_option = click.option(
+    "--plugin", "plugin", multiple=True, metavar="FILE.py|MODULE", help="Register this plugin too. It runs, so trust it. Repeatable."
+)
+
+model_options = _all(
+    click.option("-m", "--model", metavar="MODEL", help="Hub id, folder or GGUF file. Default: SmolLM2-135M-Instruct."),
+    click.option("-q", "--quantize", type=click.Choice(["nf4", "fp4", "int8", "none"]), help="How the weights are held. Default: nf4."),
+    click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps. Default: auto."),
+    click.option("--dtype", metavar="DTYPE", help="What is computed in: auto, float32, bfloat16, float16. Default: auto."),
+    click.option("--max-length", type=click.IntRange(min=1), metavar="N", help="Most tokens of prompt and answer together."),
+    click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model."),
+    click.option("--batch-invariant", is_flag=True, help="The same tokens alone and in a batch, bit for bit; slower."),
+    click.option("--reference", is_flag=True, help="Run stage by stage as written, on the model's modules as loaded."),
+    click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model."),
+)
+
+strategy_options = _all(
+    click.option("-s", "--strategy", metavar="TEXT|FILE", help="A strategy, or the file it lies in. Default: the model's own."),
+    click.option("--set", "settings", multiple=True, metavar="NAME.FIELD=VALUE", help="Change a stage's field. Repeatable."),
+    click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="End after N tokens at the latest."),
+    click.option("--seed", type=int, metavar="N", help="Where the random numbers start. Default: drawn, and shown by --stats."),
+)
+
+
+def open_engine(options: dict[str, Any]) -> Engine:
+    """Load the model that the options name; its notes go to stderr. Raises ModelError."""
+    from ...core.engine import load
+    from .output import note
+
+    given = {name: options[name] for name in LOADING if options.get(name)}
+    if given.get("quantize") == "none":
+        given["quantize"] = None
+    engine = load(**given)
+    for line in engine.notes:
+        note(f"note: {line}")
+    return engine
+
+
+def bounded(strategy: Strategy, tokens: int | None) -> Strategy:
+    """``strategy`` that ends after ``tokens`` tokens at the latest. What ends it otherwise still does."""
+    if tokens is None:
+        return strategy
+    from ...core.loader import registry
+    from ...core.strategy import any_of
+
+    ends = [] if strategy.stop is not None else [registry().stage("eos")]  # without until a row ends at eos
+    return strategy.until(any_of(*ends, registry().stage("max_tokens", tokens)))
+
+
+def wanted(options: dict[str, Any], settings: Sequence[str]) -> tuple[Strategy | None, dict[str, Any]]:
+    """The strategy that the options give (None: the model's own), and the overrides. Nothing of the model is needed."""
+    from .inputs import overrides_of, strategy_of
+
+    given = options["strategy"]
+    return (None if given is None else strategy_of(given)), overrides_of(settings)
+
+
+__all__ = ["bounded", "model_options", "open_engine", "plugin_option", "strategy_options", "wanted"]

@@ -1,0 +1,52 @@
+"""Following a stream: its text to stdout as it comes, and Ctrl-C as a polite request to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from .output import text
+
+if TYPE_CHECKING:
+    from ...core.completion import Completion
+    from ...core.engine import Stream
+
+
+def follow(stream: Stream, *, show: bool = True) -> Completion:
+    """Read the stream to its end, showing the text. Ctrl-C cancels: the result holds what there is until then.
+
+    A second Ctrl-C does not wait for the step that is under way.
+    """
+    shown = ""
+    with _polite(stream):
+        for event in stream:
+            if show and event.text:
+                text(event.text)
+                shown = event.text
+    if show and not shown.endswith("\n"):
+        text("\n")
+    assert stream.completion is not None
+    return stream.completion
+
+
+@contextmanager
+def _polite(stream: Stream) -> Iterator[None]:
+    """Within the block the first Ctrl-C cancels the stream; the next is an interruption like any other."""
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def cancel(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stream.request.cancel()
+
+    signal.signal(signal.SIGINT, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

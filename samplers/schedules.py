@@ -1,0 +1,55 @@
+"""Schedules: the shapes of ``a -> b over n by shape``. All start at a and end at b, exactly."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..core.errors import StrategyError
+from ..core.stage import Schedule
+
+
+class Linear(Schedule):
+    """a + (b - a) f: the same change each token."""
+
+    def value(self, start: float, end: float, fraction: Tensor) -> Tensor:
+        return start * (1.0 - fraction) + end * fraction
+
+
+class Cosine(Schedule):
+    """a + (b - a)(1 - cos(pi f)) / 2: slow at both ends.
+
+    Source: Loshchilov and Hutter, arXiv 1608.03983.
+    """
+
+    def value(self, start: float, end: float, fraction: Tensor) -> Tensor:
+        share = torch.where(fraction < 1.0, (1.0 - torch.cos(math.pi * fraction)) / 2.0, 1.0)
+        return start * (1.0 - share) + end * share
+
+
+class Exp(Schedule):
+    """a (b / a) ** f: the same ratio each token. Both ends lie on one side of 0."""
+
+    def check(self, start: float, end: float) -> None:
+        if start * end <= 0:
+            raise StrategyError(
+                f"a schedule 'by exp' joins two numbers on one side of 0, got {start:g} and {end:g}",
+                hint="use by linear or by cosine",
+                code="range",
+            )
+
+    def value(self, start: float, end: float, fraction: Tensor) -> Tensor:
+        between = start * (end / start) ** fraction
+        return torch.where(fraction < 1.0, between, end)
+
+
+class Step(Schedule):
+    """a until the end, then b at once."""
+
+    def value(self, start: float, end: float, fraction: Tensor) -> Tensor:
+        return torch.where(fraction < 1.0, torch.full_like(fraction, start), end)
+
+
+__all__ = ["Cosine", "Exp", "Linear", "Step"]

@@ -1,0 +1,57 @@
+"""Top-k: the k best tokens."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from ..core.context import Context
+from ..core.dist import Dist
+from ..core.scalar import Scalar
+from ..core.stage import LogitsProcessor
+
+
+class TopK(LogitsProcessor):
+    """Keep the k tokens with the largest logits, exactly k of them, ties to the lower id. k = 0 is off.
+
+    Source: Fan, Lewis and Dauphin, arXiv 1805.04833.
+    Dialects: hf keeps every token that ties with the k-th, so more than k may stay, and refuses 0; llama.cpp keeps
+    exactly k, as the default does, and promises no order among ties.
+    """
+
+    masks_only: ClassVar[bool] = True
+    monotone: ClassVar[bool] = True
+    ranks_only: ClassVar[bool] = True
+    identity_when: ClassVar[dict[str, Any]] = {"k": 0}
+
+    k: Scalar[int] = Field(ge=0, description="how many tokens stay; 0 keeps all")
+    dialect: Literal["logitmill", "hf"] = Field("logitmill", description="hf: ties with the k-th token stay too")
+
+    @model_validator(mode="after")
+    def _hf_is_above_zero(self) -> Self:
+        if self.dialect == "hf" and not self.k >= 1:
+            raise ValueError("in the hf dialect k is at least 1: leave the stage out")
+        return self
+
+    def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
+        if self.dialect == "hf":
+            return self._with_ties(dist, ctx)
+        if not isinstance(self.k, Tensor):
+            return dist.narrow(self.k) if self.k else dist
+        bound, least = ctx.upper(self, "k"), ctx.lower(self, "k")
+        if bound is not None and least is not None and least > 0:
+            dist = dist.narrow(int(bound))
+        return dist.keep((dist.rank < self.k) | (self.k == 0))
+
+    def _with_ties(self, dist: Dist, ctx: Context) -> Dist:
+        most = ctx.upper(self, "k")
+        most = dist.columns if most is None else min(int(most), dist.columns)
+        best = dist.logits.topk(most, dim=-1).values  # [R, most], descending
+        if not isinstance(self.k, Tensor):
+            return dist.keep(dist.logits >= best[:, -1:])
+        return dist.keep(dist.logits >= best.gather(-1, self.k.clamp(1, most) - 1))
+
+
+__all__ = ["TopK"]

@@ -1,0 +1,61 @@
+"""Locally typical sampling: tokens about as surprising as the distribution is uncertain."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..core.context import Context
+from ..core.dist import Dist
+from ..core.scalar import Scalar
+from ..core.stage import LogitsProcessor
+
+
+class Typical(LogitsProcessor):
+    """Sort tokens by |-ln p - H| and keep the smallest prefix with at least ``mass`` of the probability.
+
+    H is the entropy in nats. The most likely token may go. At least one token stays, ties go to the lower id, mass =
+    1 is off.
+
+    Source: Meister et al., arXiv 2202.00666.
+    Dialects: hf sums in float32 and keeps everything that ties with the last token of the prefix; llamacpp wants a
+    mass above ``mass``, so a prefix that has it exactly goes one token further.
+    """
+
+    masks_only: ClassVar[bool] = True
+    identity_when: ClassVar[dict[str, Any]] = {"mass": 1.0}
+
+    mass: Scalar = Field(ge=0, le=1, description="the share of the probability mass that stays")
+    dialect: Literal["logitmill", "hf", "llamacpp"] = Field(
+        "logitmill", description="hf: boundary ties stay; llamacpp: the mass has to be exceeded"
+    )
+
+    def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
+        if not isinstance(self.mass, Tensor) and self.mass >= 1.0:
+            return dist
+        shifted = (-dist.logprobs - dist.entropy).abs()  # [R, C], +inf for what is removed
+        order = shifted.sort(dim=-1, stable=True).indices
+        keep = self._with_ties(dist, shifted, order) if self.dialect == "hf" else self._prefix(dist, order)
+        if isinstance(self.mass, Tensor):
+            keep = keep | (self.mass >= 1.0)
+        return dist.keep(keep)
+
+    def _prefix(self, dist: Dist, order: Tensor) -> Tensor:
+        """A bool [R, C] by column: what comes before the mass is reached."""
+        weights = dist.weights.gather(-1, order)
+        before = ((weights.cumsum(-1) - weights) / weights.sum(-1, keepdim=True)).float()
+        missing = before <= self.mass if self.dialect == "llamacpp" else before < self.mass
+        first = torch.arange(dist.columns, device=dist.device) == 0
+        return torch.empty_like(missing).scatter_(-1, order, missing | first)
+
+    def _with_ties(self, dist: Dist, shifted: Tensor, order: Tensor) -> Tensor:
+        """A bool [R, C] by column: transformers' arithmetic."""
+        reached = dist.logits.gather(-1, order).softmax(-1).cumsum(-1)
+        last = (reached < self.mass).sum(-1, keepdim=True).clamp(max=dist.columns - 1)
+        return shifted <= shifted.gather(-1, order).gather(-1, last)
+
+
+__all__ = ["Typical"]

@@ -1,0 +1,85 @@
+"""Stops on text: stop, stop_regex. They see the generated text without special tokens, and cut it at the match."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
+from torch import Tensor
+
+from ..core.context import Context
+from ..core.expression import Pattern
+from ..core.stage import StoppingCriterion
+from ..core.vocab import Vocab
+from .tokens import ids_tensor, just_came
+
+
+class Stop(StoppingCriterion):
+    """One of these strings has come. The text ends where it begins, or behind it with ``include``.
+
+    A match may begin and end anywhere inside tokens. Of several matches the earliest counts, of those that begin
+    together the shortest. A string that is one special token, which the text does not show, is matched as a token.
+    """
+
+    variadic: ClassVar[str | None] = "strings"
+    needs: ClassVar[frozenset[str]] = frozenset({"text", "tokenizer"})
+
+    strings: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        min_length=1, description='as in stop("\\n\\n", "User:")'
+    )
+    include: bool = Field(False, description="whether the string itself stays in the text")
+
+    def prepare(self, vocab: Vocab) -> Tensor:
+        special = [] if vocab.tokenizer is None else [vocab.single(text) for text in self.strings]
+        return ids_tensor([i for i in special if i in vocab.special_ids], vocab, "stop")
+
+    def check(self, ctx: Context) -> Tensor:
+        return just_came(ctx.prepared(self), ctx)
+
+    def check_text(self, text: str, ctx: Context) -> int | None:
+        found = [(at, at + len(string)) for string in self.strings if (at := text.find(string)) >= 0]
+        return min(found)[self.include] if found else None
+
+    def held(self, text: str) -> int:
+        return 0 if self.include else max(_overlap(text, string) for string in self.strings)
+
+
+def _overlap(text: str, string: str) -> int:
+    """The length of the longest end of text that is a beginning of string, and not all of it."""
+    for size in range(min(len(text), len(string) - 1), 0, -1):
+        if text.endswith(string[:size]):
+            return size
+    return 0
+
+
+def _pattern(value: Any) -> Any:
+    return Pattern(value) if isinstance(value, str) else value
+
+
+class StopRegex(StoppingCriterion):
+    """A regular expression matches. The text ends where the match begins, or behind it with ``include``.
+
+    It is searched for after every token, so it stops at the first text in which it matches: a repetition at its end
+    matches as little as has come. Matches that begin more than ``window`` characters before the end are not seen.
+    While the end of the text could yet grow into a match it is not streamed, at most ``window`` characters: a pattern
+    that begins with ``.*`` holds back that much throughout.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"text", "tokenizer"})
+
+    pattern: Annotated[Pattern, BeforeValidator(_pattern)] = Field(description='as in stop_regex(r"\\n(User|System):")')
+    include: bool = Field(False, description="whether the match itself stays in the text")
+    window: int = Field(1024, ge=1, le=65536, description="how many characters at the end of the text are searched")
+
+    def check_text(self, text: str, ctx: Context) -> int | None:
+        found = self.pattern.search(text, max(0, len(text) - self.window))
+        return None if found is None else found.end() if self.include else found.start()
+
+    def held(self, text: str) -> int:
+        if self.include:
+            return 0
+        found = self.pattern.search(text, max(0, len(text) - self.window), partial=True)
+        return len(text) - found.start() if found is not None else 0
+
+
+__all__ = ["Stop", "StopRegex"]
