@@ -28,10 +28,10 @@ help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
 demo: $(VENV)/.base  ## stream an answer from the default model, with the speed it reached
-	$(BIN)/logitmill run "$(PROMPT)" --chat --strategy "$(STRATEGY)" --stats
+	$(BIN)/logitmill run "$(PROMPT)" --chat-template --strategy "$(STRATEGY)" --stats
 
 test: $(VENV)/.dev $(ACME_SITE)/.installed  ## every test: the example extension's own, then the suite
-	OMP_NUM_THREADS=1 PYTHONPATH=$(ACME_SITE) $(BIN)/python -m pytest $(ACME)/tests -q
+	OMP_NUM_THREADS=1 PYTHONPATH=$(ACME_SITE) $(BIN)/python -m pytest -q --confcutdir $(ACME) $(ACME)/tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, format, import floors, package list, generated docs

@@ -3,10 +3,10 @@
     import logitmill as lm
 
     engine = lm.load()
-    out = engine.generate("A list of colors: red, blue", "temperature(0.8) | top_p(0.95) | sample until eos or max_tokens(32)")
+    out = engine.generate("A list of colors: red, blue", "temperature(0.8) | sample until eos or max_tokens(32)")
 
-Every registered stage is an attribute (``lm.temperature(0.8)``), whoever registered it. Names are imported when they are first
-used: ``import logitmill`` imports no torch.
+Every registered stage is an attribute (``lm.temperature(0.8)``), whoever registered it. Names are imported when they
+are first used: ``import logitmill`` imports no torch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ _HOMES = {
     "PluginError": ".core.errors",
 }  # fmt: skip
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  # names from the table above
+__all__ = [
+    "Combinator", "Completion", "Context", "Dist", "Engine", "Event", "HostState", "LogitmillError", "LogitsProcessor",
+    "ModelError", "NumericalError", "Pattern", "PluginError", "RequestError", "Sampler", "Scalar", "Schedule", "Search",
+    "Signal", "Stage", "StageError", "StoppingCriterion", "Strategy", "StrategyError", "Vocab", "__version__", "hookimpl",
+    "load", "ramp", "register", "signals", "unregister", "when",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from .core.completion import Completion, Event
@@ -40,7 +45,13 @@ if TYPE_CHECKING:
     from .core.dist import Dist
     from .core.engine import Engine, load
     from .core.errors import (
-        LogitmillError, ModelError, NumericalError, PluginError, RequestError, StageError, StrategyError,
+        LogitmillError,
+        ModelError,
+        NumericalError,
+        PluginError,
+        RequestError,
+        StageError,
+        StrategyError,
     )  # fmt: skip
     from .core.expression import Pattern
     from .core.face import ramp, signals, when
@@ -48,7 +59,14 @@ if TYPE_CHECKING:
     from .core.loader import register, unregister
     from .core.scalar import Scalar
     from .core.stage import (
-        Combinator, LogitsProcessor, Sampler, Schedule, Search, Signal, Stage, StoppingCriterion,
+        Combinator,
+        LogitsProcessor,
+        Sampler,
+        Schedule,
+        Search,
+        Signal,
+        Stage,
+        StoppingCriterion,
     )  # fmt: skip
     from .core.state import HostState
     from .core.strategy import Strategy
@@ -74,4 +92,6 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from .core.loader import registry
 
-    return sorted({*__all__, *(name.split(".")[0] for name, entry in registry().entries.items() if entry.kind != "signal")})
+    return sorted(
+        {*__all__, *(name.split(".")[0] for name, entry in registry().entries.items() if entry.kind != "signal")}
+    )

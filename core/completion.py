@@ -49,7 +49,10 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Logprobs:
-    """``raw``: of the model's own distribution. ``final``: of the law the token was drawn from. None where not asked for."""
+    """``raw``: of the model's own distribution. ``final``: of the law the token was drawn from.
+
+    None where not asked for.
+    """
 
     raw: tuple[TokenLogprob, ...] | None = None
     final: tuple[TokenLogprob, ...] | None = None
@@ -117,7 +120,11 @@ class Completion:
 
     def _repr_html_(self) -> str:
         """For notebooks: the text, and below it what a reader of results wants to know."""
-        facts = [f"{len(self.tokens)} tokens", self.finish_reason + (f" ({self.criterion})" if self.criterion else ""), f"seed {self.seed}"]
+        facts = [
+            f"{len(self.tokens)} tokens",
+            self.finish_reason + (f" ({self.criterion})" if self.criterion else ""),
+            f"seed {self.seed}",
+        ]
         if self.timings.tokens_per_second:
             facts.append(f"{self.timings.tokens_per_second:.1f} tokens/s")
         body = "".join(self._marked()) or html.escape(self.text)
@@ -129,18 +136,19 @@ class Completion:
             f'<div style="white-space:pre-wrap;line-height:1.5">{body}</div>{fault}'
             f'<div style="opacity:.65;font-size:.85em;margin-top:.6em">{html.escape(" · ".join(facts))}</div>'
             f'<div style="opacity:.65;font-size:.85em;font-family:monospace">{html.escape(self.strategy)} '
-            f"<span title=\"SHA-256 of the strategy's canonical form\">#{self.strategy_hash[:12]}</span></div></div>"
+            f'<span title="SHA-256 of the strategy\'s canonical form">#{self.strategy_hash[:12]}</span></div></div>'
         )
 
     def _marked(self) -> Sequence[str]:
-        """Each token's text on a ground that is warmer the less likely the model found it, where raw logprobs were asked for."""
+        """Each token's text, marked the more the less likely the model found it, where raw logprobs were asked for."""
         if self.logprobs is None or self.logprobs.raw is None:
             return ()
         marked = []
         for item in self.logprobs.raw:
             doubt = min(1.0, -item.logprob / 6.0)
             title = f"token {item.token}, raw logprob {item.logprob:.3f}"
-            marked.append(f'<span title="{title}" style="background:rgba(255,140,0,{doubt * 0.45:.2f})">{html.escape(item.text)}</span>')
+            ground = f"background:rgba(255,140,0,{doubt * 0.45:.2f})"
+            marked.append(f'<span title="{title}" style="{ground}">{html.escape(item.text)}</span>')
         return marked
 
 

@@ -41,7 +41,9 @@ class Context:
         self.history, self.vocab, self.raw = history, vocab, raw
         self._noise, self._starts, self._scores, self._elapsed = noise, starts, scores, elapsed
         self._index = None if index is None or list(index) == list(range(history.rows)) else list(index)
-        self._take = None if self._index is None else torch.tensor(self._index, dtype=torch.int64, device=history.device)
+        self._take = (
+            None if self._index is None else torch.tensor(self._index, dtype=torch.int64, device=history.device)
+        )
         self._companions = companions or {}
         self._prepared: dict[Any, Any] = {} if prepared is None else prepared
         self._node: Any = None  # the plan's node whose stage is at work: gives noise its key and prepare its slot
@@ -70,6 +72,12 @@ class Context:
         """The same rows, with their output beginning at ``starts`` (int64 [R, 1]): how a phase sees itself."""
         twin = self._twin()
         twin._starts = starts
+        return twin
+
+    def scored(self, scores: Tensor) -> Context:
+        """The same rows with other scores, as after a commit."""
+        twin = self._twin()
+        twin._scores = scores
         return twin
 
     def at(self, node: Any, stages: Sequence[Stage]) -> Context:
@@ -183,7 +191,10 @@ class Context:
         return self.vocab.require_tokenizer("this stage")
 
     def texts(self) -> list[str]:
-        """The whole sequence of each row as text, special tokens included, without an incomplete last character. Waits for the host."""
+        """The whole sequence of each row as text, special tokens included, without an incomplete last character.
+
+        Waits for the host.
+        """
         self.vocab.require_tokenizer("a signal that reads text")
         return [self.history.text(i) for i in self.host_index]
 
@@ -199,7 +210,9 @@ class Context:
 
     def prepared(self, stage: Stage) -> Any:
         """What ``stage.prepare(vocab)`` made. Computed once for a stage and a vocabulary."""
-        own = bool(self._stages) and type(self._stages[0]) is type(stage)  # a signal is read in the view of the stage around it
+        own = bool(self._stages) and type(self._stages[0]) is type(
+            stage
+        )  # a signal is read in the view of the stage around it
         written = self._stages[0] if own else stage
         if written not in self._prepared:
             self._prepared[written] = written.prepare(self.vocab)

@@ -1,8 +1,8 @@
 """Dist: the batch of next-token distributions in flight.
 
-``logits`` is float32 ``[R, C]``. ``ids`` is int64 ``[R, C]``, ascending in each row, or None when the columns are the whole
-vocabulary. A removed token has logit -inf and never comes back. Everything derived (probs, order, entropy ...) is computed
-once, on demand, and shared by the stages that ask, so that two truncations sort once.
+``logits`` is float32 ``[R, C]``. ``ids`` is int64 ``[R, C]``, ascending in each row, or None when the columns are the
+whole vocabulary. A removed token has logit -inf and never comes back. Everything derived (probs, order, entropy ...) is
+computed once, on demand, and shared by the stages that ask, so that two truncations sort once.
 
 Rows never see each other, and nothing here waits for the device.
 """
@@ -19,7 +19,10 @@ NEG_INF = float("-inf")
 
 
 def _rescue(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of ``new`` with nothing left get their best token of ``old`` back. Returns (logits [R, C], rescued bool [R, 1])."""
+    """Rows of ``new`` with nothing left get their best token of ``old`` back.
+
+    Returns (logits [R, C], rescued bool [R, 1]).
+    """
     dead = new.amax(-1, keepdim=True) == NEG_INF  # NaN compares false: a numerical fault is not hidden here
     best = torch.zeros_like(new, dtype=torch.bool).scatter_(-1, old.argmax(-1, keepdim=True), True)
     return torch.where(dead & best, old, new), dead
@@ -28,7 +31,9 @@ def _rescue(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
 class Dist:
     """Next-token distributions of R rows over C columns. Immutable: every change makes a new one."""
 
-    def __init__(self, logits: Tensor, ids: Tensor | None = None, *, vocab_size: int | None = None, rescued: Tensor | None = None) -> None:
+    def __init__(
+        self, logits: Tensor, ids: Tensor | None = None, *, vocab_size: int | None = None, rescued: Tensor | None = None
+    ) -> None:
         if logits.dim() != 2:
             raise ValueError(f"logits must be [rows, columns], got shape {tuple(logits.shape)}")
         self.logits: Tensor = logits.float()
@@ -84,7 +89,7 @@ class Dist:
     @cached_property
     def entropy(self) -> Tensor:
         """float32 [R, 1]: Shannon entropy in nats."""
-        return -torch.where(self.alive, self.probs * self.logprobs, 0.0).sum(-1, keepdim=True)
+        return -torch.where(self.probs > 0, self.probs * self.logprobs, 0.0).sum(-1, keepdim=True)
 
     @cached_property
     def max_logit(self) -> Tensor:
@@ -116,7 +121,7 @@ class Dist:
     # -- changes -------------------------------------------------------------------------------------------------------
 
     def keep(self, mask: Tensor) -> Dist:
-        """Remove what ``mask`` (bool, broadcasts to [R, C]) does not hold; a row left with nothing keeps its best token."""
+        """Remove what ``mask`` (bool, broadcasts to [R, C]) lacks; a row left with nothing keeps its best token."""
         logits, rescued = _rescue(self.logits.masked_fill(~mask, NEG_INF), self.logits)
         return Dist(logits, self.ids, vocab_size=self.vocab_size, rescued=rescued)
 
@@ -125,7 +130,10 @@ class Dist:
         return self.keep(torch.empty_like(mask).scatter_(-1, self.order, mask))
 
     def with_logits(self, logits: Tensor) -> Dist:
-        """New logits [R, C] for the same columns. What was removed stays removed; a row left with nothing keeps its best token."""
+        """New logits [R, C] for the same columns.
+
+        What was removed stays removed; a row left with nothing keeps its best token.
+        """
         if logits.shape != self.logits.shape:
             raise ValueError(f"with_logits got shape {tuple(logits.shape)}, this Dist is {tuple(self.logits.shape)}")
         new, rescued = _rescue(logits.float().masked_fill(~self.alive, NEG_INF), self.logits)
@@ -142,8 +150,8 @@ class Dist:
     def _best(self, k: int) -> Tensor:
         """int64 [R, k]: columns of the k largest logits, ties to the lower id; unordered.
 
-        ``torch.topk`` promises no order among ties, so it only finds the cut: everything above it is in, and the lowest ids
-        at the cut fill up. A NaN row has no order at all and is left to the loop's numerical check.
+        ``torch.topk`` promises no order among ties, so it only finds the cut: everything above it is in, and the lowest
+        ids at the cut fill up. A NaN row has no order at all and is left to the loop's numerical check.
         """
         if "order" in self.__dict__:
             return self.order[:, :k]
@@ -161,7 +169,7 @@ class Dist:
         return table if self.ids is None else table.expand(self.rows, -1).gather(-1, self.ids)
 
     def columns_of(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Where tokens (int64 [R, n]) stand: (columns int64 [R, n], present bool [R, n]); absent ones point at a valid column."""
+        """(columns int64 [R, n], present bool [R, n]) of tokens (int64 [R, n]); absent ones point at a valid column."""
         if self.ids is None:
             present = (tokens >= 0) & (tokens < self.columns)
             return tokens.clamp(0, self.columns - 1), present
@@ -169,7 +177,7 @@ class Dist:
         return columns, self.ids.gather(-1, columns) == tokens
 
     def logprob_of(self, tokens: Tensor) -> Tensor:
-        """float32 [R, n]: log-probability of tokens (int64 [R, n]); -inf for what is removed or not among the columns."""
+        """float32 [R, n]: log-probabilities of tokens (int64 [R, n]); -inf for what is removed or has no column."""
         columns, present = self.columns_of(tokens)
         return self.logprobs.gather(-1, columns).masked_fill(~present, NEG_INF)
 
@@ -195,7 +203,9 @@ class Dist:
     def select(self, rows: Any) -> Dist:
         """Some rows, by index (int64 [n], a list, or a slice)."""
         rescued = None if self.rescued is None else self.rescued[rows]
-        return Dist(self.logits[rows], None if self.ids is None else self.ids[rows], vocab_size=self.vocab_size, rescued=rescued)
+        return Dist(
+            self.logits[rows], None if self.ids is None else self.ids[rows], vocab_size=self.vocab_size, rescued=rescued
+        )
 
     @staticmethod
     def assemble(parts: list[tuple[Tensor, Dist]], rows: int) -> Dist:

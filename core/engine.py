@@ -1,23 +1,26 @@
-"""Engine: a loaded model, and the ways to ask it for text. An engine is one thread's; ``serve`` gives the face many tasks share."""
+"""Engine: a loaded model, and the ways to ask it for text.
+
+An engine is one thread's; ``serve`` gives the face many tasks share.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .completion import Completion, Event
-from .errors import LogitmillError, ModelError, RequestError
+from .asking import ask_of, each, encode, is_chat, is_one, seeds_of
+from .completion import Completion
+from .errors import ModelError, RequestError
 from .loader import plugins
 from .loop import Loop
 from .patch import patched
 from .planner import Plan, plan
 from .progress import Progress
-from .request import Ask, Request
-from .rng import check_seed, folded, fresh_seed
+from .request import Request
 from .strategy import Strategy
+from .stream import Running, Stream
 from .tokens import TokenText
 from .vocab import Vocab
 
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
 class Engine:
     """Text from a model under a strategy. Made by ``logitmill.load``."""
 
-    def __init__(self, loaded: LoadedModel, runner: Runner, *, batch_invariant: bool = False, reference: bool = False) -> None:
+    def __init__(
+        self, loaded: LoadedModel, runner: Runner, *, batch_invariant: bool = False, reference: bool = False
+    ) -> None:
         self.loaded, self.runner = loaded, runner
         self.batch_invariant, self.reference = batch_invariant, reference
         self.model, self.tokenizer = loaded.model, loaded.tokenizer
@@ -96,8 +101,8 @@ class Engine:
     def __repr__(self) -> str:
         facts = self.describe()
         return (
-            f"Engine({facts['model']!r}, quantize={facts['quantize']!r}, dtype={facts['dtype']}, device={facts['device']}, "
-            f"max_rows={self.max_rows}, max_length={self.max_length})"
+            f"Engine({facts['model']!r}, quantize={facts['quantize']!r}, dtype={facts['dtype']}, "
+            f"device={facts['device']}, max_rows={self.max_rows}, max_length={self.max_length})"
         )
 
     # -- asking --------------------------------------------------------------------------------------------------------
@@ -117,14 +122,14 @@ class Engine:
         """Complete one prompt (text or token ids: a Completion) or many (a list: a list of Completion, in order).
 
         ``strategy``, ``seed`` and ``overrides`` are one for all prompts or a list of one for each. One seed for many
-        prompts gives prompt i ``fold(seed, i)``. With ``n`` > 1 each prompt gives a list of n Completions. ``logprobs``:
-        how many alternatives to list of the model's own distribution (0: the chosen token alone), or a dict
-        {"raw": k, "final": k}. ``progress``: a bar on stderr from 2 s on (None: where stderr is a terminal).
+        prompts gives prompt i ``fold(seed, i)``. With ``n`` > 1 each prompt gives a list of n Completions.
+        ``logprobs``: how many alternatives to list of the model's own distribution (0: the chosen token alone), or a
+        dict {"raw": k, "final": k}. ``progress``: a bar on stderr from 2 s on (None: where stderr is a terminal).
 
         A strategy or an argument that is wrong raises at once. What fails while decoding ends its own request:
         ``completion.error``, ``completion.raise_for_error()``.
         """
-        one = _is_one(prompt)
+        one = is_one(prompt)
         prompts = [prompt] if one else list(prompt)
         requests = self._requests(prompts, strategy, seed, n, logprobs, overrides, trace=trace, echo=echo)
         results = self._run(requests, progress)
@@ -141,7 +146,9 @@ class Engine:
 
         What the cache still holds of the conversation is not computed again, unless the engine is batch_invariant.
         """
-        requests = self._requests([self.templated(messages)], strategy, seed, n, logprobs, overrides, trace=trace, reuse=True)
+        requests = self._requests(
+            [self.templated(messages)], strategy, seed, n, logprobs, overrides, trace=trace, reuse=True
+        )
         results = self._run(requests, progress)
         return results[0] if n == 1 else results
 
@@ -150,15 +157,19 @@ class Engine:
         overrides: Any = None, echo: bool = False,
     ) -> Stream:  # fmt: skip
         """Events of one completion as they come. ``prompt``: text, token ids, or chat messages."""
-        chat = _is_chat(prompt)
+        chat = is_chat(prompt)
         prompts = [self.templated(prompt) if chat else prompt]
         [request] = self._requests(prompts, strategy, seed, 1, logprobs, overrides, trace=trace, echo=echo, reuse=chat)
-        return Stream(self, request)
+        return Stream(self.loop, request)
 
     def score(self, prompt: Any, continuation: Any) -> list[float]:
-        """The model's own log-probability (nats) of each token of ``continuation`` behind ``prompt`` (text or token ids)."""
-        before = self._encode(prompt)
-        after = self.vocab.encode(continuation) if isinstance(continuation, str) else self._encode(continuation)
+        """The model's own logprob (nats) of each token of ``continuation`` behind ``prompt``: text or token ids."""
+        before = encode(prompt, self.tokenizer, self.vocab.size)
+        after = (
+            self.vocab.encode(continuation)
+            if isinstance(continuation, str)
+            else encode(continuation, self.tokenizer, self.vocab.size)
+        )
         tokens = [*before, *after]
         if len(tokens) > self.max_length:
             raise RequestError(f"prompt and continuation have {len(tokens)} tokens, the cache holds {self.max_length}")
@@ -191,35 +202,20 @@ class Engine:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def templated(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Token ids of a conversation with the generation prompt. Raises ModelError where the tokenizer has no template."""
+        """Token ids of a conversation with the generation prompt.
+
+        Raises ModelError where the tokenizer has no template.
+        """
         from .model.tokenizer import require_chat_template
 
         require_chat_template(self.loaded)
-        if not _is_chat(messages):
+        if not is_chat(messages):
             raise RequestError('messages are a list of {"role": ..., "content": ...}, the first of them the oldest')
         try:
             text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
         except Exception as error:  # a template is a program of the model's author and may raise anything
             raise RequestError(f"the chat template refused these messages: {error}") from error
         return self.vocab.encode(str(text))
-
-    def _encode(self, prompt: Any) -> tuple[int, ...]:
-        if isinstance(prompt, str):
-            ids = list(self.tokenizer(prompt)["input_ids"])
-        else:
-            held = prompt.tolist() if hasattr(prompt, "tolist") else prompt
-            if not isinstance(held, list | tuple):
-                raise RequestError(f"a prompt is text or token ids, got {type(prompt).__name__}")
-            ids = list(held[0]) if len(held) == 1 and isinstance(held[0], list | tuple) else list(held)
-        for token in ids:
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self.vocab.size:
-                raise RequestError(f"a prompt holds {token!r}, which is no token id of a vocabulary of {self.vocab.size}")
-        if not ids:
-            start = self.tokenizer.bos_token_id
-            if start is None:
-                raise RequestError("the prompt is empty, and this model has no token to begin with: give it at least one token")
-            ids = [int(start)]
-        return tuple(ids)
 
     def compiled(self, strategy: Any, overrides: Any = None, *, trace: bool = False) -> tuple[Strategy, Plan]:
         """(the strategy as given, its plan) of a Strategy, its text or its dict. Raises StrategyError."""
@@ -229,10 +225,10 @@ class Engine:
         return (whole if overrides else given), built
 
     def _prepare(self, built: Plan) -> None:
-        """Constants of every stage, now: a name that this tokenizer cannot resolve is an error of the strategy, not of a row."""
+        """Constants of every stage, now: what this tokenizer cannot resolve is the strategy's fault, not a row's."""
         for node in built.nodes:
-            if node.stage not in self.loop.prepared:
-                self.loop.prepared[node.stage] = node.stage.prepare(self.vocab)
+            if node.stage not in self.loop.batch.prepared:
+                self.loop.batch.prepared[node.stage] = node.stage.prepare(self.vocab)
 
     def _requests(
         self, prompts: Sequence[Any], strategy: Any, seed: Any, n: int, logprobs: Any, overrides: Any,
@@ -241,9 +237,9 @@ class Engine:
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise RequestError(f"n is how many completions each prompt gets, at least 1, got {n!r}")
         count = len(prompts)
-        strategies = _each(strategy, count, "strategies", list | tuple)
-        patches = _each(overrides, count, "overrides", list | tuple)
-        ask = _ask(logprobs)
+        strategies = each(strategy, count, "strategies", list | tuple)
+        patches = each(overrides, count, "overrides", list | tuple)
+        ask = ask_of(logprobs)
         built: dict[int, tuple[Strategy, Plan]] = {}
         plans = []
         for s, o in zip(strategies, patches, strict=True):
@@ -251,35 +247,25 @@ class Engine:
             if key == -1 or key not in built:
                 built[key] = self.compiled(s, o, trace=trace)
             plans.append(built[key])
-        seeds = self._seeds(seed, plans, count, n)
+        seeds = seeds_of(seed, plans, count, n)
         requests = []
         for i, (prompt, (given, ready)) in enumerate(zip(prompts, plans, strict=True)):
-            tokens = self._encode(prompt)
-            shown = (prompt if isinstance(prompt, str) else self.tokenizer.decode(tokens, skip_special_tokens=True)) if echo else ""
+            tokens = encode(prompt, self.tokenizer, self.vocab.size)
+            shown = (
+                (prompt if isinstance(prompt, str) else self.tokenizer.decode(tokens, skip_special_tokens=True))
+                if echo
+                else ""
+            )
             requests += [
                 Request(tokens, ready, given, seeds[i * n + j], i * n + j, ask, trace, shown, reuse) for j in range(n)
             ]
         return requests
 
-    def _seeds(self, seed: Any, plans: Sequence[tuple[Strategy, Plan]], count: int, n: int) -> list[int]:
-        if isinstance(seed, list | tuple):
-            if len(seed) != count:
-                raise RequestError(f"{len(seed)} seeds for {count} prompts")
-            return [folded_seed for own in seed for folded_seed in folded(check_seed(own), range(n))]
-        if seed is not None:
-            return folded(check_seed(seed), range(count * n))
-        common = fresh_seed()
-        seeds = []
-        for i, (_, ready) in enumerate(plans):
-            base = common if ready.seed is None else ready.seed
-            seeds += folded(base, range(i * n, (i + 1) * n))
-        return seeds
-
     # -- running -------------------------------------------------------------------------------------------------------
 
     def _run(self, requests: Sequence[Request], progress: bool | None) -> list[Completion]:
         results: dict[int, Completion] = {}
-        with Progress(len(requests), progress) as bar, self._running(requests):
+        with Progress(len(requests), progress) as bar, Running(self.loop, requests):
             while len(results) < len(requests):
                 for event in self.loop.step():
                     bar.token(event)
@@ -287,100 +273,6 @@ class Engine:
                         results[event.index] = event.completion
                         bar.done()
         return [results[request.index] for request in requests]
-
-    def _running(self, requests: Sequence[Request]) -> _Running:
-        if self.loop.busy:
-            raise RequestError(
-                "this engine is in the middle of another call: finish or close its stream first, or share it through engine.serve()"
-            )
-        return _Running(self.loop, requests)
-
-
-class _Running:
-    """Requests in flight; whatever interrupts them leaves the engine ready for the next."""
-
-    def __init__(self, loop: Loop, requests: Sequence[Request]) -> None:
-        self.loop, self.requests = loop, requests
-
-    def __enter__(self) -> None:
-        for request in self.requests:
-            self.loop.submit(request)
-
-    def __exit__(self, *exc: object) -> None:
-        if self.loop.busy:
-            self.loop.abandon()
-
-
-class Stream:
-    """The events of one completion. ``completion`` is there when they have ended; ``close`` ends them early, with what there is."""
-
-    def __init__(self, engine: Engine, request: Request) -> None:
-        self.request = request
-        self.completion: Completion | None = None
-        self._engine = engine
-        self._events = self._run()
-
-    def _run(self) -> Iterator[Event]:
-        engine = self._engine
-        with engine._running([self.request]):
-            if self.request.echo:
-                yield Event(self.request.echo)
-            while self.completion is None:
-                for event in engine.loop.step():
-                    self.completion = event.completion or self.completion
-                    yield event
-
-    def __iter__(self) -> Iterator[Event]:
-        return self
-
-    def __next__(self) -> Event:
-        return next(self._events)
-
-    def close(self) -> Completion | None:
-        """End it now. Returns the completion with what there is (None where nothing was begun)."""
-        self.request.cancel()
-        with suppress(LogitmillError):
-            for _ in self._events:
-                pass
-        return self.completion
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-def _is_one(prompt: Any) -> bool:
-    """Whether it is one prompt: text, or token ids."""
-    if isinstance(prompt, str) or hasattr(prompt, "tolist"):
-        return isinstance(prompt, str) or prompt.ndim == 1
-    if not isinstance(prompt, list | tuple):
-        raise RequestError(f"a prompt is text or token ids, or a list of those; got {type(prompt).__name__}")
-    return bool(prompt) and all(isinstance(item, int) and not isinstance(item, bool) for item in prompt)
-
-
-def _is_chat(prompt: Any) -> bool:
-    return isinstance(prompt, list | tuple) and bool(prompt) and all(isinstance(m, Mapping) and "role" in m for m in prompt)
-
-
-def _each(value: Any, count: int, what: str, many: Any) -> list[Any]:
-    """One value for each prompt."""
-    if not isinstance(value, many):
-        return [value] * count
-    if len(value) != count:
-        raise RequestError(f"{len(value)} {what} for {count} prompts")
-    return list(value)
-
-
-def _ask(logprobs: Any) -> Ask:
-    if logprobs is None:
-        return Ask()
-    wanted = logprobs if isinstance(logprobs, Mapping) else {"raw": logprobs}
-    for kind, count in wanted.items():
-        if kind not in ("raw", "final") or isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise RequestError(f'logprobs is a number of alternatives, or {{"raw": k, "final": k}}, got {logprobs!r}')
-    return Ask(**wanted)
 
 
 def load(
@@ -402,11 +294,11 @@ def load(
 ) -> Engine:
     """Load a model: a hub id, a folder or a GGUF file; None for the default, SmolLM2-135M-Instruct.
 
-    ``quantize``: None, "nf4", "fp4" (``double_quant`` quantizes their scales too) or "int8", by bitsandbytes, on CUDA and CPU.
-    ``device``: "auto", "cpu", "cuda", "cuda:1"; accelerate places the layers. ``dtype``: "auto" or a torch dtype. ``max_rows``:
-    rows decoded at a time. ``max_length``: positions of a row (default: the least of the model's, 4,096 and what memory
-    allows). ``batch_invariant``: a request gives the same tokens alone and in any company, bit for bit. ``reference``: stages
-    as written, nothing planned. Raises ModelError, which says what to do.
+    ``quantize``: None, "nf4", "fp4" (``double_quant`` quantizes their scales too) or "int8", by bitsandbytes, on CUDA
+    and CPU. ``device``: "auto", "cpu", "cuda", "cuda:1"; accelerate places the layers. ``dtype``: "auto" or a torch
+    dtype. ``max_rows``: rows decoded at a time. ``max_length``: positions of a row (default: the least of the model's,
+    4,096 and what memory allows). ``batch_invariant``: a request gives the same tokens alone and in any company, bit
+    for bit. ``reference``: stages as written, nothing planned. Raises ModelError, which says what to do.
     """
     from .model.load import load_model
     from .model.runner import make_runner
@@ -424,5 +316,3 @@ def load(
     if runner is None:
         runner = make_runner(loaded.model, rows=max_rows, max_length=max_length, batch_invariant=batch_invariant)
     return Engine(loaded, runner, batch_invariant=batch_invariant, reference=reference)
-
-

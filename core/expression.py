@@ -1,7 +1,8 @@
-"""Expressions of signals: ``0.3 + 0.2*entropy``, ``tail ~ r"\\d$"``, ``step > 8 and not within("<a>", "</a>")``.
+r"""Expressions of signals: ``0.3 + 0.2*entropy``, ``tail ~ r"\\d$"``, ``step > 8 and not within("<a>", "</a>")``.
 
-A tree of frozen nodes with three kinds of value: a number or a truth, as tensors ``[R, 1]`` that stay on the device, and text,
-as one string a row on the host. Building a node checks the kinds of its parts, whoever builds it: the DSL or Python.
+A tree of frozen nodes with three kinds of value: a number or a truth, as tensors ``[R, 1]`` that stay on the device,
+and text, as one string a row on the host. Building a node checks the kinds of its parts, whoever builds it: the DSL or
+Python.
 """
 
 from __future__ import annotations
@@ -35,13 +36,18 @@ _ORDER: dict[str, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Pattern:
-    """A regular expression, as ``r"..."`` writes it. Run by the ``regex`` package under a length bound and a timeout."""
+    """A regular expression, as ``r"..."`` writes it.
+
+    Run by the ``regex`` package under a length bound and a timeout.
+    """
 
     source: str
 
     def __post_init__(self) -> None:
         if len(self.source) > PATTERN_LENGTH:
-            raise StrategyError(f"a pattern has at most {PATTERN_LENGTH} characters, this one {len(self.source)}", code="pattern")
+            raise StrategyError(
+                f"a pattern has at most {PATTERN_LENGTH} characters, this one {len(self.source)}", code="pattern"
+            )
         try:
             regex.compile(self.source)
         except regex.error as error:
@@ -63,7 +69,10 @@ class Pattern:
 
 
 class Expression:
-    """Base of all nodes. ``evaluate`` gives a tensor [R, 1] (float32 or bool), or a list of R strings where kind is text."""
+    """Base of all nodes.
+
+    ``evaluate`` gives a tensor [R, 1] (float32 or bool), or a list of R strings where kind is text.
+    """
 
     kind: ClassVar[Kind]
 
@@ -83,8 +92,8 @@ class Expression:
         """Every signal it reads."""
         return [node for node in self.nodes() if isinstance(node, Read)]
 
-    # Pydantic holds a field's ge/le/gt/lt by comparing. What an expression will be is known only at run time, where the value
-    # is clamped to the field's range instead.
+    # Pydantic holds a field's ge/le/gt/lt by comparing. What an expression will be is known only at run time, where the
+    # value is clamped to the field's range instead.
     def _unknown(self, other: object) -> bool:
         return True
 

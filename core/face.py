@@ -1,4 +1,7 @@
-"""The Python face of the language: signals with operators, ``ramp``, ``when``, ``mix``. The same objects as the text makes."""
+"""The Python face of the language: signals with operators, ``ramp``, ``when``, ``mix``.
+
+The same objects as the text makes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,17 @@ from typing import Any, Literal
 
 from .errors import PluginError, StrategyError
 from .expression import (
-    FUNCTIONS, Arithmetic, Comparison, Constant, Expression, Function, Inverse, Logic, Negative, Pattern, Read,
+    FUNCTIONS,
+    Arithmetic,
+    Comparison,
+    Constant,
+    Expression,
+    Function,
+    Inverse,
+    Logic,
+    Negative,
+    Pattern,
+    Read,
 )  # fmt: skip
 from .loader import registry
 from .scalar import Ramp
@@ -208,7 +221,9 @@ def stage_factory(name: str) -> Any:
     if any(full.startswith(name + ".") for full in known.entries):
         return _Vendor(name)
     near = known.near(name)
-    raise AttributeError(f"module 'logitmill' has no attribute {name!r}" + (f"; did you mean {near!r}?" if near else ""))
+    raise AttributeError(
+        f"module 'logitmill' has no attribute {name!r}" + (f"; did you mean {near!r}?" if near else "")
+    )
 
 
 class _Vendor:

@@ -1,8 +1,8 @@
 """Stop tests: which rows end, why, and which rows move on to their next phase.
 
-Criteria on tokens and expressions of signals are evaluated on the device, one column each, and travel to the host in the step's
-one read. Criteria on text run on the host behind it. A text criterion that held without ending its row (``stop(x) and not
-within(a, b)``) looks from then on at what comes after.
+Criteria on tokens and expressions of signals are evaluated on the device, one column each, and travel to the host in
+the step's one read. Criteria on text run on the host behind it. A text criterion that held without ending its row
+(``stop(x) and not within(a, b)``) looks from then on at what comes after.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Verdict:
 
 @dataclass
 class _Column:
-    """One leaf, evaluated for some rows of a session; ``owner``: the sequential node whose child began at the rows' starts."""
+    """One leaf, evaluated for some rows of a session; ``owner``: the sequential node whose child is at work."""
 
     leaf: Test
     owner: Node | None
@@ -133,11 +133,11 @@ class Halt:
         """
         layout = self._layout(session)
         for test, owner, ends, where in layout.tests[row]:
-            start = session.starts[owner.index][row] if owner is not None else ctx.history.prompt_sizes[session.index[row]]
+            start = (
+                session.starts[owner.index][row] if owner is not None else ctx.history.prompt_sizes[session.index[row]]
+            )
 
-            def held(
-                leaf: Test, where: dict[Test, int] = where, start: int = start
-            ) -> tuple[bool, int | None]:
+            def held(leaf: Test, where: dict[Test, int] = where, start: int = start) -> tuple[bool, int | None]:
                 if flags[where[leaf]]:
                     return True, None
                 if isinstance(leaf, StoppingCriterion) and leaf.reads_text():
@@ -171,7 +171,10 @@ class Halt:
         return True, None if found is True else offset + int(found)
 
     def held(self, session: Session, row: int, text: Callable[[int], str]) -> int:
-        """How many characters at the end of the row's text a stop test may yet cut off. ``text(start)``: the text from a position."""
+        """How many characters at the end of the row's text a stop test may yet cut off.
+
+        ``text(start)``: the text from a position.
+        """
         most = 0
         for test, owner, ends, _ in self._layout(session).tests[row]:
             if not ends:

@@ -1,7 +1,8 @@
 """Our own loader around pluggy: finds plugins by entry points, isolates their faults, fills the registry.
 
 A plugin that cannot be imported or registered is recorded, warned about in one line and left out. Environment:
-``LOGITMILL_PLUGINS=a,b`` allows just those besides the built-ins (empty: none), ``LOGITMILL_STRICT_PLUGINS=1`` raises instead.
+``LOGITMILL_PLUGINS=a,b`` allows just those besides the built-ins (empty: none), ``LOGITMILL_STRICT_PLUGINS=1`` raises
+instead.
 """
 
 from __future__ import annotations
@@ -48,7 +49,15 @@ class Plugin:
 
     @property
     def status(self) -> str:
-        return "failed" if self.error else "loaded" if self.module is not None else "available" if self.allowed else "not allowed"
+        return (
+            "failed"
+            if self.error
+            else "loaded"
+            if self.module is not None
+            else "available"
+            if self.allowed
+            else "not allowed"
+        )
 
 
 class Plugins:
@@ -86,7 +95,9 @@ class Plugins:
         for plugin in found:
             if plugin.name in self.met:
                 first, second = _source(self.met[plugin.name]), _source(plugin)
-                self._fault(plugin, f"of {second} has the name of another, of {first}", key=f"{plugin.name} of {second}")
+                self._fault(
+                    plugin, f"of {second} has the name of another, of {first}", key=f"{plugin.name} of {second}"
+                )
                 continue
             self.met[plugin.name] = plugin
             if plugin.allowed:
@@ -112,7 +123,10 @@ class Plugins:
         self.registry.remove(name)
 
     def check(self) -> dict[str, list[str]]:
-        """Import every lazy stage. For each plugin what is wrong with its stages, in words; nothing where all is well."""
+        """Import every lazy stage.
+
+        For each plugin what is wrong with its stages, in words; nothing where all is well.
+        """
         faults: dict[str, list[str]] = {}
         for entry in [*self.registry.entries.values(), *self.registry.schedules.values()]:
             try:
@@ -131,10 +145,16 @@ class Plugins:
             return
         api = getattr(module, "api", API)
         if not isinstance(api, int) or api != API:
-            self._fault(plugin, f"is written for plugin api {api!r}, this logitmill speaks api {API}: upgrade one of them", strict=strict)
+            self._fault(
+                plugin,
+                f"is written for plugin api {api!r}, this logitmill speaks api {API}: upgrade one of them",
+                strict=strict,
+            )
             return
         if self.manager.is_registered(module):
-            self._fault(plugin, f"is {self.manager.get_name(module)!r} once more: both are {plugin.origin}", strict=strict)
+            self._fault(
+                plugin, f"is {self.manager.get_name(module)!r} once more: both are {plugin.origin}", strict=strict
+            )
             return
         try:
             self.manager.register(module, plugin.name)
@@ -157,7 +177,9 @@ class Plugins:
             if not caller.has_spec() and not optional:
                 near = difflib.get_close_matches(caller.name, known, n=1, cutoff=0.7)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise PluginError(f"plugin {plugin.name!r} implements the hook {caller.name!r}, which does not exist{hint}")
+                raise PluginError(
+                    f"plugin {plugin.name!r} implements the hook {caller.name!r}, which does not exist{hint}"
+                )
 
     def _register(self, plugin: Plugin, module: Any) -> None:
         """Call this plugin's registration hooks, and only its."""
@@ -173,9 +195,18 @@ class Plugins:
         presets(register=functools.partial(self.registry.add_preset, plugin.name))
 
     def _fault(
-        self, plugin: Plugin, reason: str, cause: BaseException | None = None, *, strict: bool = False, key: str | None = None
+        self,
+        plugin: Plugin,
+        reason: str,
+        cause: BaseException | None = None,
+        *,
+        strict: bool = False,
+        key: str | None = None,
     ) -> None:
-        """Record why a plugin is left out, under its name or ``key``, and say it in one line. ``strict``: forget it and raise."""
+        """Record why a plugin is left out, under its name or ``key``, and say it in one line.
+
+        ``strict``: forget it and raise.
+        """
         message = reason if reason.startswith("plugin") else f"plugin {plugin.name!r} {reason}"
         plugin.error = message
         if strict:
@@ -191,7 +222,10 @@ class Plugins:
     def observers(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
         """(plugin, function) of everyone who observes: a flat list, so that nothing is dispatched inside a step."""
         found = getattr(self.manager.hook, hook).get_hookimpls()
-        return [(impl.plugin_name, impl.function if impl.argnames else functools.partial(_alone, impl.function)) for impl in found]
+        return [
+            (impl.plugin_name, impl.function if impl.argnames else functools.partial(_alone, impl.function))
+            for impl in found
+        ]
 
     def notify(self, observers: Iterable[tuple[str, Callable[..., Any]]], event: Any) -> None:
         """Tell them. One that raises is reported once and left out from then on."""
@@ -202,7 +236,9 @@ class Plugins:
                 function(event)
             except Exception as error:  # an observer changes nothing, so its faults must not either
                 self._reported.add(function)
-                warnings.warn(f"observer of plugin {name!r} raised {_line(error)}; it is left out", PluginWarning, stacklevel=2)
+                warnings.warn(
+                    f"observer of plugin {name!r} raised {_line(error)}; it is left out", PluginWarning, stacklevel=2
+                )
 
 
 def _plugin(entry: EntryPoint) -> Plugin:
@@ -235,7 +271,7 @@ _plugins: Plugins | None = None
 
 def plugins() -> Plugins:
     """The plugins of this process, discovered once."""
-    global _plugins  # noqa: PLW0603  # one registry a process, made on first use
+    global _plugins  # one registry a process, made on first use
     with _lock:
         if _plugins is None:
             loading = Plugins()
@@ -252,7 +288,8 @@ def registry() -> Registry:
 def register(*stages: Any) -> None:
     """Register stage classes, or plugin modules, in this process: for a notebook or a script of one's own.
 
-    Raises PluginError for a clash or a wrong kind. A class that is registered again under its name replaces its former self.
+    Raises PluginError for a clash or a wrong kind. A class that is registered again under its name replaces its former
+    self.
     """
     from .stage import Stage
 

@@ -72,7 +72,9 @@ def _prepare(
     halt = Halt()
 
     def text(row: int, start: int) -> str:
-        return str(vocab.require_tokenizer("a text criterion").decode(history.host[row][start:], skip_special_tokens=True))
+        return str(
+            vocab.require_tokenizer("a text criterion").decode(history.host[row][start:], skip_special_tokens=True)
+        )
 
     rows = []
     for i, (tokens, own) in enumerate(zip(prompts, outputs, strict=True)):
@@ -108,7 +110,9 @@ def _logits(logits: Any) -> Tensor:
     if tensor.dim() == 1:
         tensor = tensor.unsqueeze(0)
     if tensor.dim() != 2 or tensor.shape[0] == 0 or tensor.shape[1] == 0:
-        raise RequestError(f"logits are [vocab] or [rows, vocab] with at least one of each, got shape {list(tensor.shape)}")
+        raise RequestError(
+            f"logits are [vocab] or [rows, vocab] with at least one of each, got shape {list(tensor.shape)}"
+        )
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise RequestError(f"logits are real numbers, got {tensor.dtype}")
     return tensor.float()

@@ -16,9 +16,9 @@ from .strategy import AnyOf, Patch, Step, Strategy, Test
 def patched(strategy: Strategy, overrides: Mapping[str, Any] | None = None) -> Strategy:
     """``strategy`` without patches, its own and then the overrides applied.
 
-    The patches of a block work inside it, before those of what holds it. An override's key is the path, ``heat.value``; its value
-    a Python value, or a tree from ``core.dsl.read.parse_value``. Raises StrategyError for a path that names no stage, more than
-    one, or no field, and for a value the field refuses.
+    The patches of a block work inside it, before those of what holds it. An override's key is the path, ``heat.value``;
+    its value a Python value, or a tree from ``core.dsl.read.parse_value``. Raises StrategyError for a path that names
+    no stage, more than one, or no field, and for a value the field refuses.
     """
     strategy = _each_block(strategy, patched)
     for patch in strategy.patches:
@@ -54,7 +54,9 @@ def _target(strategy: Strategy, path: tuple[str, ...]) -> tuple[int, Stage]:
     labelled = [(i, stage) for i, (label, stage) in enumerate(named) if label == name]
     found = labelled or [(i, stage) for i, (_, stage) in enumerate(named) if stage.stage_name == name]
     if len(found) > 1:
-        raise StrategyError(f"'{name}' is {len(found)} stages", hint="give the one you mean a label with 'as'", code="patch")
+        raise StrategyError(
+            f"'{name}' is {len(found)} stages", hint="give the one you mean a label with 'as'", code="patch"
+        )
     if not found:
         names = sorted({label for label, _ in named if label} | {stage.stage_name for _, stage in named})
         near = difflib.get_close_matches(name, names, n=1)
@@ -63,7 +65,9 @@ def _target(strategy: Strategy, path: tuple[str, ...]) -> tuple[int, Stage]:
     stage = found[0][1]
     if path[-1] not in type(stage).model_fields:
         takes = ", ".join(type(stage).model_fields) or "none"
-        raise StrategyError(f"'{stage.stage_name}' has no argument '{path[-1]}'", hint=f"it takes {takes}", code="unknown-argument")
+        raise StrategyError(
+            f"'{stage.stage_name}' has no argument '{path[-1]}'", hint=f"it takes {takes}", code="unknown-argument"
+        )
     return found[0]
 
 

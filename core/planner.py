@@ -1,9 +1,9 @@
 """The planner: from a strategy to the plan that a session runs.
 
-A plan is the strategy's tree with every stage numbered (for its state) and keyed (for its noise). Unless ``as_written``, the
-planner also drops identities and moves monotone pointwise stages behind a stage that looks at ranks alone, so that they work on
-its few columns. Rows whose plans have the same shape run stacked: a shape is everything of a plan but the numbers in its Scalar
-fields and its stop tests.
+A plan is the strategy's tree with every stage numbered (for its state) and keyed (for its noise). Unless
+``as_written``, the planner also drops identities and moves monotone pointwise stages behind a stage that looks at ranks
+alone, so that they work on its few columns. Rows whose plans have the same shape run stacked: a shape is everything of
+a plan but the numbers in its Scalar fields and its stop tests.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ class Plan:
         """What its stages, signals and criteria need, together."""
         stages = [node.stage for node in self.root.walk()]
         stages += [read.signal for e in self.expressions for read in e.reads()]
-        stages += [leaf for pipe in self.root.pipes() for leaf in leaves(pipe.stop) if isinstance(leaf, StoppingCriterion)]
+        stages += [
+            leaf for pipe in self.root.pipes() for leaf in leaves(pipe.stop) if isinstance(leaf, StoppingCriterion)
+        ]
         return frozenset().union(*(stage.needs for stage in stages))
 
     @cached_property
@@ -154,7 +156,10 @@ def plan(strategy: Strategy, *, as_written: bool = False, fragment: bool = False
     """The plan of a patched strategy. Raises StrategyError for a fragment where a whole strategy is wanted."""
     if not fragment and not strategy.complete:
         raise StrategyError(
-            "this is a fragment: no sampler ends it", strategy.where, hint="end it in a sampler, as in '... | sample'", code="fragment"
+            "this is a fragment: no sampler ends it",
+            strategy.where,
+            hint="end it in a sampler, as in '... | sample'",
+            code="fragment",
         )
     return Plan(strategy, _Builder(as_written).pipe(strategy, Counter())[0])
 
@@ -208,7 +213,10 @@ def _sooner(nodes: list[Node]) -> list[Node]:
 
 def _can_wait(node: Node) -> bool:
     stage = node.stage
-    fixed = all(getattr(stage, field) is None or isinstance(getattr(stage, field), int | float | Ramp) for field in stage.scalars)
+    fixed = all(
+        getattr(stage, field) is None or isinstance(getattr(stage, field), int | float | Ramp)
+        for field in stage.scalars
+    )
     return isinstance(stage, LogitsProcessor) and stage.monotone and stage.pointwise and fixed and not node.accepts
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-
 import torch
 from torch import Tensor
 
@@ -26,7 +25,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Ask:
-    """Which logprobs to give with each generated token: how many alternatives of the raw and of the final distribution; None: none."""
+    """Which logprobs to give: how many alternatives of the raw and of the final distribution; None: none."""
 
     raw: int | None = None
     final: int | None = None
@@ -76,7 +75,9 @@ class Row:
     marks: list[int] = field(default_factory=list)  # length of text after each token
     offsets: dict[Test, int] = field(default_factory=dict)
     score: float = 0.0  # sum of raw logprobs, where the plan needs it
-    raw: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # (logprob, top values, top ids), left on the device
+    raw: list[tuple[Tensor, Tensor, Tensor]] = field(
+        default_factory=list
+    )  # (logprob, top values, top ids), left on the device
     final: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     trace: list[StepTrace] = field(default_factory=list)
     verdict: Verdict | None = None
@@ -113,7 +114,9 @@ class Row:
 
     def fork(self, seed: int, reader: TokenText) -> Row:
         """A copy that goes its own way under another seed."""
-        twin = Row(self.request, self.noise.clone(seed), reader, self.text, self.sent, list(self.tokens), list(self.marks))
+        twin = Row(
+            self.request, self.noise.clone(seed), reader, self.text, self.sent, list(self.tokens), list(self.marks)
+        )
         for token in self.tokens:
             twin.reader.push(token)
         twin.offsets, twin.score = dict(self.offsets), self.score
@@ -182,5 +185,3 @@ def unstarted(request: Request, verdict: Verdict, error: LogitmillError | None) 
         request.echo, (), verdict.reason, verdict.criterion, request.seed, canonical, fingerprint,
         request.prompt, usage=Usage(len(request.prompt)), error=error,
     )  # fmt: skip
-
-

@@ -1,8 +1,8 @@
 """Counter-based noise: a pure function of (seed, position, attempt, stage key, draw index).
 
 The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), in int64 torch
-operations, so that CPU and GPU give the same bits; its published test vectors are in the tests. torch's global generator is
-never touched. A call costs more than its numbers, so `Noise` makes the numbers of many positions at once.
+operations, so that CPU and GPU give the same bits; its published test vectors are in the tests. torch's global
+generator is never touched. A call costs more than its numbers, so `Noise` makes the numbers of many positions at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
-    """Philox4x32-10. Counter and key words are int64 tensors holding values in [0, 2**32); they broadcast. Four words out."""
+    """Philox4x32-10. Counter and key words are int64 tensors holding values in [0, 2**32); they broadcast.
+
+    Four words out.
+    """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -39,7 +42,10 @@ def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
 
 
 def _multiply(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
-    """32 by 32 bits to (high, low) words. int64 wraps modulo 2**64, which keeps both words; the shift's sign is masked away."""
+    """32 by 32 bits to (high, low) words.
+
+    int64 wraps modulo 2**64, which keeps both words; the shift's sign is masked away.
+    """
     product = b * a
     return (product >> 32) & _MASK, product & _MASK
 
@@ -102,7 +108,9 @@ class RowNoise:
 
     seed: int
     attempts: dict[int, int] = field(default_factory=dict)  # rewinds at a position
-    blocks: dict[tuple[int, int], tuple[int, Tensor]] = field(default_factory=dict)  # (key, draws) -> (first position, [n, draws])
+    blocks: dict[tuple[int, int], tuple[int, Tensor]] = field(
+        default_factory=dict
+    )  # (key, draws) -> (first position, [n, draws])
 
     def clone(self, seed: int | None = None) -> RowNoise:
         """A copy for a forked row, with its own seed where one is given."""
@@ -134,14 +142,23 @@ class Noise:
             self._fill(missing, key, draws)
         blocks = [row.blocks[name] for row in self.rows]
         numbers = [block[position - first] for (first, block), position in zip(blocks, self.positions, strict=True)]
-        return torch.stack(numbers).to(self.device, non_blocking=True) if numbers else torch.empty(0, draws, dtype=torch.float64)
+        return (
+            torch.stack(numbers).to(self.device, non_blocking=True)
+            if numbers
+            else torch.empty(0, draws, dtype=torch.float64)
+        )
 
     def _fill(self, missing: list[int], key: int, draws: int) -> None:
         span = max(1, _BLOCK // (len(missing) * draws))
         first = torch.tensor([self.positions[i] for i in missing])
         position = (first[:, None] + torch.arange(span))[..., None]  # [m, span, 1]
         attempt = torch.tensor(
-            [[self.rows[i].attempts.get(self.positions[i] + j, 0) for j in range(span)] if self.rows[i].attempts else [0] * span for i in missing]
+            [
+                [self.rows[i].attempts.get(self.positions[i] + j, 0) for j in range(span)]
+                if self.rows[i].attempts
+                else [0] * span
+                for i in missing
+            ]
         )[..., None]
         seeds = seed_words([self.rows[i].seed for i in missing])[:, None, None, :]
         numbers = uniform(seeds, position, attempt, key, torch.arange(draws))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ramp:
-    """``start -> end over n by shape``: from start at the first generated token to end at token n, and end from then on."""
+    """``start -> end over n by shape``: start at the first generated token, end at token n and from then on."""
 
     start: float
     end: float
@@ -73,18 +73,24 @@ class ScalarType:
         value = getattr(value, "expression", value)  # the Python face's operators wrap an expression
         if isinstance(value, Expression):
             if value.kind != "number":
-                raise PydanticCustomError("scalar_kind", "a number is wanted, this expression is a {kind}", {"kind": value.kind})
+                raise PydanticCustomError(
+                    "scalar_kind", "a number is wanted, this expression is a {kind}", {"kind": value.kind}
+                )
             return value
         if isinstance(value, Ramp):
             return value
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             shown = {"found": type(value).__name__}
-            raise PydanticCustomError("scalar_type", "a number, a schedule or an expression of signals is wanted, got {found}", shown)
+            raise PydanticCustomError(
+                "scalar_type", "a number, a schedule or an expression of signals is wanted, got {found}", shown
+            )
         if not math.isfinite(value):
             raise PydanticCustomError("scalar_finite", "a finite number is wanted, got {value}", {"value": str(value)})
         if self.number is int:
             if value != math.trunc(value):
-                raise PydanticCustomError("scalar_whole", "a whole number is wanted, got {value}", {"value": str(value)})
+                raise PydanticCustomError(
+                    "scalar_whole", "a whole number is wanted, got {value}", {"value": str(value)}
+                )
             return math.trunc(value)
         return float(value)
 

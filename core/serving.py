@@ -59,20 +59,24 @@ class Served:
         assert completion is not None
         return completion
 
-    async def chat(self, messages: Sequence[Any], strategy: Any = None, seed: int | None = None, **options: Any) -> Completion:
+    async def chat(
+        self, messages: Sequence[Any], strategy: Any = None, seed: int | None = None, **options: Any
+    ) -> Completion:
         """As Engine.chat."""
         return await self.generate(self.engine.templated(messages), strategy, seed, reuse=True, **options)
 
     async def stream(
-        self, prompt: Any, strategy: Any = None, seed: int | None = None, *, logprobs: Any = None, overrides: Any = None,
-        trace: bool = False, echo: bool = False, reuse: bool = False,
+        self, prompt: Any, strategy: Any = None, seed: int | None = None, *, logprobs: Any = None,
+        overrides: Any = None, trace: bool = False, echo: bool = False, reuse: bool = False,
     ) -> AsyncIterator[Event]:  # fmt: skip
         """As Engine.stream, for any number of tasks at a time. Leaving it early cancels the request."""
         if not self._open:
             raise RequestError("this engine is not being served: use it inside 'async with engine.serve() as served'")
         if len(self._queues) >= self.max_waiting:
             raise RequestError(f"{self.max_waiting} requests are waiting already: try again later")
-        [request] = self.engine._requests([prompt], strategy, seed, 1, logprobs, overrides, trace=trace, echo=echo, reuse=reuse)
+        [request] = self.engine._requests(
+            [prompt], strategy, seed, 1, logprobs, overrides, trace=trace, echo=echo, reuse=reuse
+        )
         queue: asyncio.Queue[_Answer] = asyncio.Queue()
         with self._wake:
             request.index = self._numbers = self._numbers + 1
@@ -115,7 +119,11 @@ class Served:
         except Exception as error:  # what the loop could not give to one request ends them all, loudly
             loop.abandon()
             self._open = False
-            failure = error if isinstance(error, LogitmillError) else RequestError(f"the engine stopped: {type(error).__name__}: {error}")
+            failure = (
+                error
+                if isinstance(error, LogitmillError)
+                else RequestError(f"the engine stopped: {type(error).__name__}: {error}")
+            )
             for index in list(self._queues):
                 self._tell(index, failure)
 

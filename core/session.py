@@ -1,7 +1,8 @@
 """A session: rows whose plans share a shape, run stacked, with the states of their stages.
 
-``propose`` runs the pipeline and draws; it changes nothing, so it may be run again, for fewer rows or after a fault. ``commit``
-moves the states once a token is final. A combinator's child runs for the rows in which it has weight, and only those.
+``propose`` runs the pipeline and draws; it changes nothing, so it may be run again, for fewer rows or after a fault.
+``commit`` moves the states once a token is final. A combinator's child runs for the rows in which it has weight, and
+only those.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .planner import Node, Pipe, Plan
 from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818  # it carries an error, and never leaves the loop
     """A stage raised. ``stage`` is its name in the plan."""
 
     def __init__(self, stage: str, cause: BaseException) -> None:
@@ -31,10 +32,10 @@ class Fault(Exception):
 
 @dataclass
 class Visit:
-    """What one stage did at one step: the rows that went through it (indices into the session), and its Dist before and after."""
+    """What one stage did at one step: the rows that went through it, and its Dist before and after."""
 
     node: Node
-    rows: list[int]
+    rows: list[int]  # of the session
     stage: Stage  # with this step's values in its Scalar fields
     before: Dist
     after: Dist
@@ -56,7 +57,9 @@ class Proposal:
             if row in visit.rows:
                 at = [visit.rows.index(row)]
                 stage = _narrowed(visit.stage, at)
-                visits.append(Visit(visit.node, [0], stage, visit.before.select(at), visit.after.select(at), visit.shared))
+                visits.append(
+                    Visit(visit.node, [0], stage, visit.before.select(at), visit.after.select(at), visit.shared)
+                )
         laws = [([0], law.select([rows.index(row)])) for rows, law in self.laws if row in rows]
         return Proposal(self.tokens[row : row + 1], laws, visits)
 
@@ -76,7 +79,9 @@ class Session:
     states: dict[int, Any] = field(default_factory=dict)  # node index -> state of R rows
     phases: dict[int, list[int]] = field(default_factory=dict)  # sequential node -> the child at work, a row
     starts: dict[int, list[int]] = field(default_factory=dict)  # sequential node -> where that child began, a row
-    layout: object = field(default=None, repr=False)  # of its stop tests: core.halt's, made again after rows or phases change
+    layout: object = field(
+        default=None, repr=False
+    )  # of its stop tests: core.halt's, made again after rows or phases change
 
     @classmethod
     def opened(cls, plan: Plan, ctx: Context) -> Session:
@@ -138,7 +143,10 @@ class Session:
     def _run(
         self, pipe: Pipe, dist: Dist, ctx: Context, rows: list[int], out: Proposal, *, shared: bool, draws: bool = True
     ) -> Dist | None:
-        """One pipe for ``rows`` of the session (``dist`` and ``ctx`` hold just those). None when a sampler has ended it."""
+        """One pipe for ``rows`` of the session (``dist`` and ``ctx`` hold just those).
+
+        None when a sampler has ended it.
+        """
         for node in pipe.nodes:
             with _faults(node):
                 written = [self.plans[i].nodes[node.index].stage for i in rows]
@@ -158,7 +166,11 @@ class Session:
                         out.tokens = out.tokens.index_copy(0, torch.tensor(rows, device=tokens.device), tokens)
                     return None
             if isinstance(stage, Search):
-                return self._run(node.children[0], dist, ctx, rows, out, shared=shared, draws=draws) if node.children else dist
+                return (
+                    self._run(node.children[0], dist, ctx, rows, out, shared=shared, draws=draws)
+                    if node.children
+                    else dist
+                )
             assert isinstance(stage, Combinator)
             left = self._combine(node, stage, dist, ctx, view, rows, out, shared=shared, draws=draws)
             if left is None:
@@ -187,7 +199,9 @@ class Session:
             whole = len(sub) == len(rows)
             narrowed, inner = (dist, ctx) if whole else (dist.select(sub), ctx.select(sub))
             absolute = [rows[i] for i in sub]
-            parts.append((sub, self._run(child, narrowed, inner, absolute, out, shared=shared or bool(many), draws=draws)))
+            parts.append(
+                (sub, self._run(child, narrowed, inner, absolute, out, shared=shared or bool(many), draws=draws))
+            )
         if all(part is None for _, part in parts):
             return None
         merged = _merged(node, stage, parts, weights, len(rows), many)
@@ -223,7 +237,7 @@ class Session:
         self.states = moved
 
     def pipes(self, row: int) -> Iterator[tuple[Pipe, Node | None, int]]:
-        """The pipes row ``row`` is in whose stop tests apply to it: (pipe, its sequential node or None, the child's number)."""
+        """The pipes whose stop tests apply to a row: (pipe, its sequential node or None, the child's number)."""
 
         def inside(pipe: Pipe, owner: Node | None, number: int) -> Iterator[tuple[Pipe, Node | None, int]]:
             yield pipe, owner, number
@@ -286,7 +300,12 @@ def _is_dist(value: Any, given: Dist) -> Dist:
 
 
 def _merged(
-    node: Node, stage: Combinator, parts: list[tuple[list[int], Dist | None]], weights: Tensor, rows: int, many: list[int]
+    node: Node,
+    stage: Combinator,
+    parts: list[tuple[list[int], Dist | None]],
+    weights: Tensor,
+    rows: int,
+    many: list[int],
 ) -> Dist:
     """The children's Dists put together: rows of one child as they are, rows of several through the stage's merge."""
     device = weights.device

@@ -1,13 +1,13 @@
 """The contracts: what a strategy can name, and what the core asks of it.
 
-A stage is a frozen pydantic model whose fields are its arguments in the DSL. It holds no run-time state: ``init`` makes the
-state, ``accept`` moves it, and the core keeps, selects, copies and discards it by row.
+A stage is a frozen pydantic model whose fields are its arguments in the DSL. It holds no run-time state: ``init`` makes
+the state, ``accept`` moves it, and the core keeps, selects, copies and discards it by row.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from .errors import PluginError, StrategyError
 from .expression import Expression, Kind
 from .scalar import ScalarField, scalar_type
-from .state import HostState, State
+from .state import State
 
 if TYPE_CHECKING:
     from .context import Context
@@ -29,8 +29,8 @@ _T = TypeVar("_T")
 
 #: what DSL keywords, Python keywords and pydantic's own methods would make unusable as an argument name
 _RESERVED = frozenset(
-    "until with as use let when else over by and or not in true false dsl for if is class def return from import lambda None "
-    "copy json dict schema construct validate prepare init apply accept law pick check name kind revision".split()
+    "until with as use let when else over by and or not in true false dsl for if is class def return from import "
+    "lambda None copy json dict schema construct validate prepare init apply accept law pick check name kind revision".split()
 ) - {"by", "over"}
 
 
@@ -84,7 +84,9 @@ class Stage(BaseModel):
         scalars = {}
         for field, info in cls.model_fields.items():
             if field in _RESERVED or hasattr(BaseModel, field):
-                raise PluginError(f"{cls.__module__}.{cls.__name__} has a field {field!r}, which is a reserved word: rename it")
+                raise PluginError(
+                    f"{cls.__module__}.{cls.__name__} has a field {field!r}, which is a reserved word: rename it"
+                )
             found = scalar_type(info.annotation, info.metadata)
             if found is not None:
                 low = next((m.ge for m in info.metadata if hasattr(m, "ge")), None)
@@ -110,7 +112,9 @@ class Stage(BaseModel):
             names = list(cls.model_fields)
             if len(args) > len(names):
                 takes = f"at most {len(names)} ({', '.join(names)})" if names else "none"
-                raise StrategyError(f"{cls.stage_name} got {len(args)} positional arguments, it takes {takes}", code="arguments")
+                raise StrategyError(
+                    f"{cls.stage_name} got {len(args)} positional arguments, it takes {takes}", code="arguments"
+                )
             named = dict(zip(names, args, strict=False))
         twice = sorted(named.keys() & kwargs.keys())
         if twice:
@@ -188,7 +192,9 @@ def describe(stage: type[Stage], error: ValidationError) -> str:
         words, key = bounds[fault["type"]]
         return f"{where} must be {words} {context[key]:g}, got {fault['input']!r}"
     message = str(context.get("error", "")) or fault["msg"]
-    return f"{where}: {message[:1].lower()}{message[1:]}" + ("" if fault["type"].startswith("scalar") else f", got {fault['input']!r}")
+    return f"{where}: {message[:1].lower()}{message[1:]}" + (
+        "" if fault["type"].startswith("scalar") else f", got {fault['input']!r}"
+    )
 
 
 class LogitsProcessor(Stage):
@@ -197,7 +203,7 @@ class LogitsProcessor(Stage):
     kind = "logits processor"
 
     def init(self, ctx: Context) -> State:
-        """The state of ctx's R rows before their first token: a NamedTuple of tensors [R, ...], () for none, or a HostState."""
+        """The state of ctx's R rows at first: a NamedTuple of tensors [R, ...], () for none, or a HostState."""
         return ()
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
@@ -205,7 +211,10 @@ class LogitsProcessor(Stage):
         raise TypeError(f"{type(self).__name__} does not define apply")
 
     def accept(self, state: Any, tokens: Tensor, dist: Dist, ctx: Context) -> Any:
-        """The state after ``tokens`` (int64 [R, 1]) were committed. ``dist`` is what ``apply`` returned; ctx contains the token."""
+        """The state after ``tokens`` (int64 [R, 1]) were committed.
+
+        ``dist`` is what ``apply`` returned; ctx contains the token.
+        """
         return state
 
 
@@ -223,7 +232,7 @@ class Sampler(Stage):
         return dist
 
     def pick(self, law: Dist, ctx: Context) -> Tensor:
-        """int64 [R, 1]: an exact draw from the law by inverse CDF in id order, with one uniform a row, accumulated in float64."""
+        """int64 [R, 1]: an exact draw by inverse CDF in id order, from one uniform a row, accumulated in float64."""
         return draw(law, ctx.noise(self))
 
     def accept(self, state: Any, tokens: Tensor, law: Dist, ctx: Context) -> Any:
@@ -255,7 +264,7 @@ class StoppingCriterion(Stage):
         return torch.zeros_like(ctx.lengths, dtype=torch.bool)
 
     def check_text(self, text: str, ctx: Context) -> int | bool | None:
-        """For one row, on its generated text so far: False or None goes on, True ends, a number ends and cuts the text there."""
+        """For one row's generated text: False or None goes on, True ends, a number ends and cuts the text there."""
         return None
 
     def held(self, text: str) -> int:
@@ -292,14 +301,15 @@ class StoppingCriterion(Stage):
 
 
 class Combinator(Stage):
-    """Runs other pipelines. The core runs it: ``weights`` says how much each child counts, ``merge`` puts them together.
+    """Runs other pipelines. The core runs it: ``weights`` says how much each child counts, ``merge`` joins them.
 
-    The core keeps the weights and each child's Dist until the commit, so that no condition is evaluated twice. A child runs for
-    the rows in which its weight is not zero.
+    The core keeps the weights and each child's Dist until the commit, so that no condition is evaluated twice. A child
+    runs for the rows in which its weight is not zero.
     """
 
     kind = "combinator"
-    #: its children run one after another: a row moves on when the running child's ``until`` holds; weights and merge are not asked
+    #: its children run one after another: a row moves on when the running child's ``until`` holds; weights and merge
+    #: are not asked
     sequential: ClassVar[bool] = False
 
     def children(self) -> tuple[Any, ...]:
@@ -331,7 +341,7 @@ class Search(Stage):
         return 1
 
     def measures(self) -> tuple[Expression, ...]:
-        """Expressions of kind number that the core evaluates for each row when it ends; ``rows[i].measures`` in ``finish``."""
+        """Number expressions, evaluated for each row when it ends; ``rows[i].measures`` in ``finish``."""
         return ()
 
     def advance(self, rows: list[Any]) -> list[int] | None:
@@ -339,7 +349,10 @@ class Search(Stage):
         return None
 
     def finish(self, rows: list[Any]) -> list[int]:
-        """When all rows have ended: their indices, best first. ``rows`` carry tokens, text, finish_reason and measures."""
+        """When all rows have ended: their indices, best first.
+
+        ``rows`` carry tokens, text, finish_reason and measures.
+        """
         return list(range(len(rows)))
 
 
@@ -365,10 +378,3 @@ class Schedule(Stage):
     def value(self, start: float, end: float, fraction: Tensor) -> Tensor:
         """float64 [R, 1]: the value at ``fraction`` (float64 [R, 1] in [0, 1]) of the way."""
         raise TypeError(f"{type(self).__name__} does not define value")
-
-
-Predicate = Callable[[Any], bool]
-__all__ = [
-    "Combinator", "HostState", "LogitsProcessor", "Sampler", "Schedule", "Search", "Signal", "Stage", "StoppingCriterion",
-    "describe", "draw", "snake_case",
-]  # fmt: skip

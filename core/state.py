@@ -1,7 +1,7 @@
 """State: what a stage remembers of its rows, outside the stage.
 
-A state is () (none), a NamedTuple of tensors whose leading dim is rows, or a HostState of one host object a row. The core
-selects, joins and copies states by row; an author writes none of that.
+A state is () (none), a NamedTuple of tensors whose leading dim is rows, or a HostState of one host object a row. The
+core selects, joins and copies states by row; an author writes none of that.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def put(state: State, rows: Sequence[int], new: State) -> State:
             items[row] = item
         return HostState(items)
     if isinstance(state, Tensor):
-        return state.index_copy(0, torch.as_tensor(list(rows), dtype=torch.int64, device=state.device), new.to(state.dtype))
+        return state.index_copy(
+            0, torch.as_tensor(list(rows), dtype=torch.int64, device=state.device), new.to(state.dtype)
+        )
     if isinstance(state, tuple):
         parts = [put(part, rows, fresh) for part, fresh in zip(state, new, strict=True)]
         return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
@@ -86,5 +88,6 @@ def copied(state: State) -> State:
 
 def _refuse(state: object) -> State:
     raise TypeError(
-        f"a stage's state is a NamedTuple of tensors with rows first, () for none, or a HostState; got {type(state).__name__}"
+        f"a stage's state is a NamedTuple of tensors with rows first, () for none, or a HostState; "
+        f"got {type(state).__name__}"
     )

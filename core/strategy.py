@@ -1,6 +1,7 @@
 """Strategy: a pipeline of stages, a stop test and patches, as one frozen object with four spellings.
 
-Text, YAML and JSON are read and written by core.dsl; here is the object itself and the operators that build it in Python.
+Text, YAML and JSON are read and written by core.dsl; here is the object itself and the operators that build it in
+Python.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def as_test(value: Any) -> Test:
         raise StrategyError(f"a stop test is a truth, this expression is a {value.kind}", code="type")
     if not isinstance(value, StoppingCriterion | Expression | AnyOf):
         what = f"the {value.kind} {value.stage_name!r}" if isinstance(value, Stage) else repr(value)
-        raise StrategyError(f"{what} cannot stop a row: a stopping criterion or a condition on signals is wanted", code="kind")
+        raise StrategyError(
+            f"{what} cannot stop a row: a stopping criterion or a condition on signals is wanted", code="kind"
+        )
     return value
 
 
@@ -136,7 +139,10 @@ class Strategy:
 
     def __or__(self, other: Any) -> Strategy:
         if isinstance(other, StoppingCriterion):
-            raise StrategyError(f"{other.stage_name!r} is a stopping criterion: it stands in until(...), not in the pipeline", code="kind")
+            raise StrategyError(
+                f"{other.stage_name!r} is a stopping criterion: it stands in until(...), not in the pipeline",
+                code="kind",
+            )
         if self.stop is not None or self.patches:
             raise StrategyError("a stage after until(...): until closes a strategy", code="order")
         added = as_strategy(other)
@@ -186,7 +192,10 @@ class Strategy:
 
     @classmethod
     def parse(cls, text: str, *, trusted: bool = False, file: str | None = None) -> Strategy:
-        """From text. Raises StrategyError with line, column and caret. ``trusted`` allows ``use "./file"`` beside ``file``."""
+        """From text. Raises StrategyError with line, column and caret.
+
+        ``trusted`` allows ``use "./file"`` beside ``file``.
+        """
         from .dsl import read
 
         return read.from_text(text, trusted=trusted, file=file)
@@ -263,7 +272,10 @@ class Strategy:
         return distribution(self, logits, prompt, output, seed, tokenizer)
 
     def draw(self, logits: Any, prompt: Any = None, output: Any = None, seed: Any = 0, tokenizer: Any = None) -> Tensor:
-        """int64 [R]: token ids from the planned pipeline and its sampler. Row i draws with fold(seed, i), or its own of a list."""
+        """int64 [R]: token ids from the planned pipeline and its sampler.
+
+        Row i draws with fold(seed, i), or its own of a list.
+        """
         from .offline import draw
 
         return draw(self, logits, prompt, output, seed, tokenizer)

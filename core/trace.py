@@ -19,7 +19,10 @@ Candidate = tuple[int, str, float]
 
 @dataclass(frozen=True)
 class StageTrace:
-    """One stage at one step. Entropies in nats; ``removed_mass`` is the probability of what it removed, before it did."""
+    """One stage at one step.
+
+    Entropies in nats; ``removed_mass`` is the probability of what it removed, before it did.
+    """
 
     stage: str
     kind: str
@@ -34,7 +37,10 @@ class StageTrace:
 
 @dataclass(frozen=True)
 class StepTrace:
-    """One committed token. ``raw_rank`` (1 = the model's favourite), ``raw_prob`` and ``raw_entropy`` are of the model's own distribution."""
+    """One committed token.
+
+    ``raw_rank`` (1 = the model's favourite), ``raw_prob`` and ``raw_entropy`` are of the model's own distribution.
+    """
 
     step: int
     position: int
@@ -68,9 +74,19 @@ def top(dist: Dist, row: int, text: Callable[[int], str], count: int = TOP) -> t
 
 
 def traced(
-    proposal: Proposal, row: int, raw: Dist, token: int, step: int, position: int, text: Callable[[int], str], count: int = TOP
+    proposal: Proposal,
+    row: int,
+    raw: Dist,
+    token: int,
+    step: int,
+    position: int,
+    text: Callable[[int], str],
+    count: int = TOP,
 ) -> StepTrace:
-    """The account of one row's step. ``row``: its index in the session; ``raw``: that row's own distribution, [1, V]."""
+    """The account of one row's step.
+
+    ``row``: its index in the session; ``raw``: that row's own distribution, [1, V].
+    """
     stages = []
     for visit in proposal.visits:
         if row not in visit.rows:
@@ -83,7 +99,8 @@ def traced(
         removed = float((before.weights * gone).sum() / before.weights.sum())
         stages.append(
             StageTrace(
-                visit.node.name, visit.node.stage.kind, int(after.kept), removed, float(before.entropy), float(after.entropy),
+                visit.node.name, visit.node.stage.kind, int(after.kept), removed,
+                float(before.entropy), float(after.entropy),
                 bool(after.rescued) if after.rescued is not None else False,
                 top(before, 0, text, count), top(after, 0, text, count),
             )

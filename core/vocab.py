@@ -12,9 +12,14 @@ from .errors import StrategyError
 
 
 class Vocab:
-    """The vocabulary behind the logits. ``size`` is the number of columns, which may exceed the tokenizer's own count."""
+    """The vocabulary behind the logits.
 
-    def __init__(self, size: int, tokenizer: Any = None, eos_ids: tuple[int, ...] = (), device: torch.device | str = "cpu") -> None:
+    ``size`` is the number of columns, which may exceed the tokenizer's own count.
+    """
+
+    def __init__(
+        self, size: int, tokenizer: Any = None, eos_ids: tuple[int, ...] = (), device: torch.device | str = "cpu"
+    ) -> None:
         self.size, self.tokenizer, self.device = size, tokenizer, torch.device(device)
         if not eos_ids and tokenizer is not None and tokenizer.eos_token_id is not None:
             eos_ids = (int(tokenizer.eos_token_id),)

@@ -20,7 +20,10 @@ Over = Literal["all", "output"]
 
 
 def occurrences(dist: Dist, ctx: Context, over: Over, window: int | None) -> Tensor:
-    """How often each of dist's tokens occurs in the output, or the prompt too, or their last ``window`` tokens. int32 [R, C]."""
+    """How often each of dist's tokens occurs in the output, or the prompt too, or their last ``window`` tokens.
+
+    Returns int32 [R, C].
+    """
     if window is not None:
         return dist.lookup(ctx.recent_counts(window, output_only=over == "output"))
     counts = dist.lookup(ctx.counts)
@@ -30,8 +33,8 @@ def occurrences(dist: Dist, ctx: Context, over: Over, window: int | None) -> Ten
 class Repetition(LogitsProcessor):
     """Make tokens that are already there less likely: l' = l * penalty where l < 0, else l / penalty.
 
-    Once for each token, however often it is there. Looks at prompt and output, or at the output alone, or at the last ``window`` tokens of either. A penalty of 1 is
-    off, below 1 rewards repetition.
+    Once for each token, however often it is there. Looks at prompt and output, or at the output alone, or at the last
+    ``window`` tokens of either. A penalty of 1 is off, below 1 rewards repetition.
 
     Source: Keskar et al., "CTRL", arXiv 1909.05858, with the rule for negative logits that transformers and llama.cpp
     share.

@@ -21,7 +21,7 @@ class Varentropy(Signal):
     """The variance of a token's surprise, in nats squared: sum of p (ln p + H) ** 2."""
 
     def read(self, dist: Dist, ctx: Context) -> Tensor:
-        spread = torch.where(dist.alive, dist.logprobs + dist.entropy, 0.0)
+        spread = torch.where(dist.probs > 0, dist.logprobs + dist.entropy, 0.0)
         return (dist.probs * spread.square()).sum(-1, keepdim=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -15,6 +15,8 @@ from ..core.vocab import Vocab
 from .token_keys import Endings, TokenKey, endings, resolve
 
 _LARGEST = torch.finfo(torch.float32).max
+
+Amount = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Rules(NamedTuple):
@@ -37,7 +39,7 @@ class Bias(LogitsProcessor):
     pointwise: ClassVar[bool] = True
     identity_when: ClassVar[dict[str, Any]] = {"amounts": ()}
 
-    amounts: tuple[tuple[TokenKey, float], ...] = Field(
+    amounts: tuple[tuple[TokenKey, Amount], ...] = Field(
         description='token: amount pairs, as in bias([" however": -2.0, 128009: -5])'
     )
 

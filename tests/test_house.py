@@ -106,5 +106,13 @@ def test_help_and_version_bring_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "heavy:"
 
 
+def test_the_package_is_imported_once_and_under_its_name() -> None:
+    import logitmill
+
+    init = str(ROOT / "__init__.py")
+    found = {key for key, module in sys.modules.items() if getattr(module, "__file__", None) == init}
+    assert found == {logitmill.__name__}
+
+
 def test_no_test_folder_is_a_package() -> None:
     assert not list((ROOT / "tests").rglob("__init__.py")), "pytest runs with --import-mode=importlib"

@@ -268,9 +268,15 @@ def _in_words(stage: type[Stage], field: Field, detail: Any, node: syntax.Value 
         return StrategyError(f"{name} is out of range", where, hint=f"it is {range_}; {got}", code="range")
     if kind == "value_error":
         return _as_said(stage, detail, where, name)
-    if kind.startswith("scalar") or kind == "block":
+    if kind == "block":
         message = detail["msg"][:1].lower() + detail["msg"][1:]
         return StrategyError(f"{name}: {message}", where, hint=f"it takes {field.wanted}", code="type")
+    if kind == "scalar_kind":
+        got += f", which is a {detail['ctx']['kind']}"
+    if kind in ("too_short", "string_too_short"):
+        least = detail["ctx"]["min_length"]
+        what = f"at least {least} character{'s' * (least > 1)}" if kind == "string_too_short" else f"at least {least} of them"
+        return StrategyError(f"{name} is too short", where, hint=f"it takes {what}", code="range")
     return StrategyError(f"{name} takes {field.wanted}", where, hint=got, code="type")
 
 

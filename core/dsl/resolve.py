@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import PluginError, StrategyError, Where
+from ..errors import PluginError, Span, StrategyError, Where
 from ..registry import Entry, Registry
 from ..stage import Stage, StoppingCriterion
 from ..strategy import Patch, Step, Strategy, Test, all_of, any_of, as_test, negation
@@ -18,6 +18,7 @@ from .scope import Bound, Definition, Scope, Source, did_you_mean, read_scope
 
 MAX_STAGES = 1000  # of a strategy, lets expanded
 MAX_WORK = 20_000  # stages made while reading one document
+MAX_VISITS = 100_000  # values and blocks read, parameters expanded
 
 
 class Resolver:
@@ -25,7 +26,7 @@ class Resolver:
 
     def __init__(self, registry: Registry, source: Source | None = None) -> None:
         self.registry, self.source = registry, source or Source()
-        self._depth, self._work = 0, 0
+        self._depth, self._work, self._visits = 0, 0, 0
         self._place = Place.TOP
         self._open: list[Definition] = []  # the lets being expanded, outermost first
         self._done: dict[Definition, Strategy] = {}  # what a let means with its defaults
@@ -46,9 +47,12 @@ class Resolver:
     def deeper(self, where: Where, levels: int = 1) -> Iterator[None]:
         """One level further in: blocks, lets and expressions together go 64 deep."""
         self._depth += levels
+        self._visits += 1
         try:
             if self._depth > 2 * MAX_NESTING:
                 raise StrategyError("nested too deep once its definitions are expanded", where, hint="make it flatter", code="too-deep")
+            if self._visits > MAX_VISITS:
+                raise _too_large("this grows too large once its parameters are expanded", where)
             yield
         finally:
             self._depth -= levels
@@ -69,9 +73,7 @@ class Resolver:
         """The stage of a call of ``entry``."""
         self._work += 1
         if self._work > MAX_WORK:
-            raise StrategyError(
-                f"reading this takes more than {MAX_WORK:,} stages", call.where, hint="expand less with 'let'", code="too-large"
-            )
+            raise _too_large(f"reading this takes more than {MAX_WORK:,} stages", call.where)
         try:
             stage = entry.load()
         except PluginError as error:
@@ -115,14 +117,12 @@ class Resolver:
                         code="order",
                     )  # fmt: skip
             for step in added:
-                where = item.call.name.where if isinstance(item, syntax.Stage) else item.where
+                where = item.call.name.where if isinstance(item, syntax.Stage) else _keyword(item)
                 check_stage(step, steps[-1] if steps else None, self._place, where)
                 steps.append(step)
                 size += 1 + sum(len(list(child.steps())) for child in _children(step.stage))
             if size > MAX_STAGES:
-                raise StrategyError(
-                    f"more than {MAX_STAGES:,} stages once its definitions are expanded", item.where, hint="use fewer", code="too-large"
-                )
+                raise _too_large(f"more than {MAX_STAGES:,} stages once its definitions are expanded", item.where)
         if node.until is not None:
             stop = self.test(node.until, scope)
         if stop is not None:
@@ -158,7 +158,7 @@ class Resolver:
 
     def _when(self, node: syntax.When, scope: Scope) -> Step:
         """``when`` is the combinator of that name: its fields are test, then and orelse."""
-        name = syntax.Word("when", where=node.where)
+        name = syntax.Word("when", where=_keyword(node))
         args = [("test", node.test), ("then", node.then)]
         rest = node.otherwise
         if rest is not None:
@@ -266,6 +266,16 @@ class Resolver:
         from ..expression import FUNCTIONS
 
         return node.name.text not in FUNCTIONS and not node.name.text.startswith("raw.") and node.name.text not in scope.params
+
+
+def _keyword(node: syntax.When) -> Where:
+    """The place of the word 'when' alone, which can hold a caret that the whole stage would not."""
+    where = node.where
+    return Span(where.source, where.start, where.start + len("when"), where.file) if isinstance(where, Span) else where
+
+
+def _too_large(message: str, where: Where) -> StrategyError:
+    return StrategyError(message, where, hint="expand less with 'let'", code="too-large")
 
 
 def _children(stage: Stage) -> tuple[Strategy, ...]:

@@ -1,13 +1,13 @@
 """How a transformers model attends over slots: masks by row position, and attention row by row where asked.
 
-transformers' models build their masks through an interface chosen by ``config._attn_implementation``, and give it a function of
-(batch, head, query position, key position) that already knows windows, chunks and what else the layer wants. Registered under a
-name of ours and switched on around our own passes only, that interface evaluates the model's own function at each row's
-real positions: no list of architectures, and ``model.generate`` goes on as before.
+transformers' models build their masks through an interface chosen by ``config._attn_implementation``, and give it a
+function of (batch, head, query position, key position) that already knows windows, chunks and what else the layer
+wants. Registered under a name of ours and switched on around our own passes only, that interface evaluates the model's
+own function at each row's real positions: no list of architectures, and ``model.generate`` goes on as before.
 
-Attention itself stays the model's: sdpa or eager as it was loaded (sdpa in the place of kernels that take no mask). With
-``Step.lengths`` it is called row by row, each with its own length, since both the number of rows and the number of masked
-keys may change how a kernel sums.
+Attention itself stays the model's: sdpa or eager as it was loaded (sdpa in the place of kernels that take no mask).
+With ``Step.lengths`` it is called row by row, each with its own length, since both the number of rows and the number
+of masked keys may change how a kernel sums.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .slots import Step
 
 NAME = "logitmill_slots"
 
-MaskFunction = Callable[[Any, Any, Any, Any], Tensor]
+MaskFunction = Callable[[Any, Any, Any, Any], Any]
 
 
 class _Active(threading.local):
@@ -43,7 +43,8 @@ class SlotAttention:
     """Switches a model to slots for the length of a pass."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        # Parents come before their sub-configurations, and writing a parent writes its children: restored in this order.
+        # Parents come before their sub-configurations, and writing a parent writes its children: restored in this
+        # order.
         found = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
         self._configs = [config for config in found.values() if hasattr(config, "_attn_implementation")]
         own = model.config.get_text_config(decoder=True)._attn_implementation
@@ -81,15 +82,17 @@ def slot_mask(
 ) -> Tensor | None:
     """The mask of one layer type: ``[rows, 1, q_length, kv_length]``, boolean for sdpa, additive for eager attention.
 
-    None where sdpa needs no mask: one row, shorter than the layer's window, that starts at position 0 or adds one token.
+    None where sdpa needs no mask: one row, shorter than the layer's window, that starts at position 0 or adds one
+    token.
     """
     step = _active.step
     if step is None:  # another thread is running the model by itself
-        return sdpa_mask(batch_size, q_length, kv_length, *args, mask_function=mask_function, local_size=local_size,
-                         allow_is_causal_skip=allow_is_causal_skip, use_vmap=use_vmap, device=device, **kwargs)  # fmt: skip
-    if allow_is_causal_skip and not _active.eager and (local_size is None or kv_length < local_size):
-        if kv_length == q_length or (q_length == 1 and step.start == kv_length - 1):
-            return None
+        kwargs |= {"mask_function": mask_function, "local_size": local_size, "use_vmap": use_vmap, "device": device}
+        sizes = dict(zip(("q_offset", "kv_offset"), args, strict=False))
+        return sdpa_mask(batch_size, q_length, kv_length, allow_is_causal_skip=allow_is_causal_skip, **sizes, **kwargs)
+    causal = kv_length == q_length or (q_length == 1 and step.start == kv_length - 1)
+    if causal and allow_is_causal_skip and not _active.eager and (local_size is None or kv_length < local_size):
+        return None
     _, queries = step.index(torch.device(device))
     rows = torch.arange(step.rows, device=device)
     heads = torch.arange(1, device=device)
@@ -109,7 +112,7 @@ def slot_mask(
 def slot_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """The model's own attention over what the slots hold; ``[rows, heads, width, dim]`` to ``[rows, width, heads, dim]``."""
+    """The model's own attention over the slots: ``[rows, heads, width, dim]`` to ``[rows, width, heads, dim]``."""
     step = _active.step
     attend = _eager_of(module) if _active.eager else sdpa_attention_forward
     if step is None or step.lengths is None:

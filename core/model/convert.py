@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 
 from ..errors import ModelError
 from .gguf import GgufHeader, read_gguf
-from .gguf_tokenizer import gguf_eos_ids, gguf_tokenizer
+from .gguf_tokenizer import check_gguf_tokenizer, gguf_eos_ids, gguf_tokenizer
 from .progress import Bar
 from .quantize import check_memory, free_bytes, gigabytes
 from .quiet import first_line, quiet
@@ -78,6 +78,7 @@ def converted(path: Path, name: str) -> Path:
     if (folder / DONE).is_file():
         return folder
     header = read_gguf(path)
+    check_gguf_tokenizer(path, header)
     needed = 4 * header.parameters
     check_memory(f"converting {path.name}", int(1.3 * needed), free_bytes("cpu"), "cpu")
     with being_made(folder, needed) as partial, Bar(f"converting {name} (once)") as bar:
@@ -175,10 +176,10 @@ def _convert(path: Path, header: GgufHeader, folder: Path, bar: Bar) -> None:
     from safetensors.torch import save_file
 
     with quiet():
+        model = _dequantized(path, header, lambda part: bar.reach(0.4 + 0.3 * part))
         tokenizer, notes = gguf_tokenizer(path, header)
         tokenizer.save_pretrained(folder)
-        bar.reach(0.2)
-        model = _dequantized(path, header, lambda part: bar.reach(0.6 + 0.3 * part))
+        bar.reach(0.9)
     state = {name: _smallest_exact(tensor) for name, tensor in _untied(model.state_dict()).items()}
     bar.reach(0.95)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})

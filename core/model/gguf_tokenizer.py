@@ -30,13 +30,18 @@ BEGINS_WITH_BOS = frozenset(
 TURN_ENDS = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
 
 
-def gguf_tokenizer(path: Path, header: GgufHeader) -> tuple[PreTrainedTokenizerBase, list[str]]:
-    """The tokenizer of the file, and notes on what about it is doubtful. Raises ModelError where the file has none."""
-    from transformers import AutoTokenizer
-
+def check_gguf_tokenizer(path: Path, header: GgufHeader) -> None:
+    """Raise ModelError where the file has no tokenizer."""
     kind = header.metadata.get("tokenizer.ggml.model")
     if kind in (None, "no_vocab") or not header.metadata.get("tokenizer.ggml.tokens"):
         raise ModelError(f"{path} holds no tokenizer: use a GGUF that has one, or the model's original folder")
+
+
+def gguf_tokenizer(path: Path, header: GgufHeader) -> tuple[PreTrainedTokenizerBase, list[str]]:
+    """The tokenizer of the file, and notes on what about it is doubtful. Raises ModelError where it cannot be built."""
+    from transformers import AutoTokenizer
+
+    kind = str(header.metadata["tokenizer.ggml.model"])
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
     except (ValueError, KeyError, TypeError, ImportError) as error:

@@ -34,19 +34,17 @@ class HubUnreachableError(ModelError):
 
 def hub_folder(name: str, spec: ModelSpec) -> Path:
     """The snapshot of hub model ``name``, complete. Raises ModelError, or HubUnreachableError where nothing answers."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    cached: Path | None = None
     try:
-        cached = Path(snapshot_download(name, revision=spec.revision, local_files_only=True))
+        kept = try_to_load_from_cache(name, "config.json", revision=spec.revision)
     except HFValidationError as error:
         raise ModelError(
             f"no model {name!r}: it is no folder here and no hub id (owner/name) either; "
             "give a hub id, a folder, or a .gguf file"
         ) from error
-    except LocalEntryNotFoundError:
-        pass
+    cached = Path(kept).parent if isinstance(kept, str) else None
     if cached is not None and _complete(cached, spec):
         return cached
     info = _ask(name, spec.revision, incomplete=cached is not None)
@@ -61,7 +59,7 @@ def hub_folder(name: str, spec: ModelSpec) -> Path:
                 else "it is no model in transformers' form"
             )
         )
-    config = json.loads(hub_file(name, "config.json", info.sha).read_text("utf-8"))
+    config = json.loads(hub_file(name, "config.json", spec.revision).read_text("utf-8"))
     check_causal(config, name, spec.trust_remote_code)
     patterns = list(TEXTS)
     if any(file.endswith(".safetensors") for file in files):
@@ -74,7 +72,7 @@ def hub_folder(name: str, spec: ModelSpec) -> Path:
     check_memory(name, int(count * LEAST_BYTES[spec.quantize]), _room(), "cpu")
     if spec.trust_remote_code:
         patterns += ["*.py"]
-    return Path(_brought(name, lambda: snapshot_download(name, revision=info.sha, allow_patterns=patterns)))
+    return Path(_brought(name, lambda: snapshot_download(name, revision=spec.revision, allow_patterns=patterns)))
 
 
 def _complete(folder: Path, spec: ModelSpec) -> bool:
@@ -101,7 +99,7 @@ def hub_file(name: str, file: str, revision: str | None) -> Path:
         info = _ask(name, revision, incomplete=False)
     if file not in [entry.rfilename for entry in info.siblings or ()]:
         raise ModelError(f"{name} on the hub has no file {file}")
-    return Path(_brought(name, lambda: hf_hub_download(name, file, revision=info.sha)))
+    return Path(_brought(name, lambda: hf_hub_download(name, file, revision=revision)))
 
 
 def pickle_error(name: str) -> ModelError:

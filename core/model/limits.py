@@ -28,8 +28,8 @@ def model_length(model: PreTrainedModel) -> int | None:
 def rope_limit(model: PreTrainedModel) -> int | None:
     """Positions up to which a rotary embedding does not depend on the longest sequence in the batch; None: always.
 
-    Dynamic NTK and LongRoPE choose their frequencies by the largest position in the call, so that past this length a row would
-    depend on its neighbours (and on keys rotated before the change).
+    Dynamic NTK and LongRoPE choose their frequencies by the largest position in the call, so that past this length a
+    row would depend on its neighbours (and on keys rotated before the change).
     """
     config = model.config.get_text_config(decoder=True)
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
@@ -44,7 +44,7 @@ def rope_limit(model: PreTrainedModel) -> int | None:
 
 
 def affordable_length(runner: SlotRunner, wanted: int) -> int:
-    """The largest multiple of 128 up to ``wanted`` for which ``runner.rows`` full slots fit in free memory (at least 128)."""
+    """The largest multiple of 128 up to ``wanted`` for which ``runner.rows`` full slots fit in free memory, or 128."""
     length = wanted
     for device, size in runner.bytes_by_device.items():
         fits = int(free_bytes(device) * MEMORY_SHARE) // (size * runner.rows)

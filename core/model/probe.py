@@ -17,9 +17,10 @@ STEPS = 2
 def check_slots(runner: SlotRunner) -> str | None:
     """Why the slots of ``runner`` are not to be trusted; None where they agree with the plain model.
 
-    Two rows of different lengths are prefilled (one in chunks) and decoded together; the plain model runs their whole sequences.
-    How far rounding alone goes is taken from the plain model with its own cache. A model whose layers choose between sdpa and eager by
-    name rather than through the interface is tried with additive masks too. Also measures the bytes of a position.
+    Two rows of different lengths are prefilled (one in chunks) and decoded together; the plain model runs their whole
+    sequences. How far rounding alone goes is taken from the plain model with its own cache. A model whose layers
+    choose between sdpa and eager by name rather than through the interface is tried with additive masks too. Also
+    measures the bytes of a position.
     """
     reason = _compare(runner)
     if reason is not None and not runner.attention.eager:
@@ -37,16 +38,19 @@ def _compare(runner: SlotRunner) -> str | None:
     try:
         found = _slots(runner, sequences)
     except Exception as error:  # any architecture of any version: whatever it is, its rows can still be run alone
-        return f"{name} did not run over slots ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        message = next(iter(str(error).splitlines()), "")
+        return f"{name} did not run over slots ({type(error).__name__}: {message})"
     if runner.cache.consulted:
         return f"the layers of {name} ask for one length that all rows would share"
     runner.vocab_size = found[0].shape[-1]
     runner.bytes_by_device = runner.cache.bytes_by_device()
+    runner.bytes_per_position = sum(runner.bytes_by_device.values())
     errors = torch.cat([_distance(a, b[-len(a) :]) for a, b in zip(found, plain, strict=True)])
     noise = torch.cat([_distance(_cached(runner, s), b) for s, b in zip(sequences, plain, strict=True)])
     dtype = runner.model.dtype if runner.model.dtype.is_floating_point else torch.float32
     allowed = 4 * float(noise.max()) + 4 * torch.finfo(dtype).eps
-    # In half precision an expert or an int8 outlier may flip at one position; a mistake of ours shows at most of them.
+    # In half precision an expert or an int8 outlier may flip at one position; a mistake of ours shows at most of
+    # them.
     worst = float(errors.max() if dtype == torch.float32 else errors.median())
     if not worst <= allowed and not bool(torch.cat(plain).isnan().any()):
         return f"{name} gives other logits over slots than alone (off by {worst:.1e}, rounding is {allowed:.1e})"
@@ -83,7 +87,10 @@ def _cached(runner: SlotRunner, tokens: list[int]) -> Tensor:
     with torch.no_grad():
         first = runner.model(input_ids=_ids(runner, tokens[:half]), use_cache=True, return_dict=True)
         second = runner.model(
-            input_ids=_ids(runner, tokens[half:]), past_key_values=first.past_key_values, use_cache=True, return_dict=True
+            input_ids=_ids(runner, tokens[half:]),
+            past_key_values=first.past_key_values,
+            use_cache=True,
+            return_dict=True,
         )
     return torch.cat([first.logits[0], second.logits[0]]).to(runner.device).float()
 
@@ -94,8 +101,8 @@ def _slots(runner: SlotRunner, sequences: list[list[int]]) -> list[Tensor]:
     for row, tokens in enumerate(sequences[:rows]):
         found.append([runner.prefill(row, tokens[:-STEPS], chunk=512 if row == 0 else 4)])
     for step in range(STEPS):
-        tokens = torch.tensor([[s[len(s) - STEPS + step]] for s in sequences[:rows]], device=runner.device)
-        logits = runner.decode(tokens, rows)
+        ids = torch.tensor([[s[len(s) - STEPS + step]] for s in sequences[:rows]], device=runner.device)
+        logits = runner.decode(ids, rows)
         for row in range(rows):
             found[row].append(logits[row : row + 1])
     return [torch.cat(parts) for parts in found]

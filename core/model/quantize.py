@@ -158,7 +158,7 @@ def free_bytes(device: str) -> int:
 
 
 def _cgroup(*files: str) -> int | None:
-    """The number in the first of ``files`` that this container has (version 2 of cgroups, then 1), None for no limit."""
+    """The number in the first of ``files`` that is there (cgroups version 2, then 1), None for no limit."""
     for file in files:
         try:
             text = Path("/sys/fs/cgroup", file).read_text("ascii").strip()

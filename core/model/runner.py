@@ -1,13 +1,13 @@
 """The model behind the loop: what a runner promises, and how one is chosen for a model.
 
-A runner holds ``rows`` slots. A request's tokens lie in one slot from position 0 on; the caller keeps the rows it decodes in
-the first slots. Lengths are known on the host, so that no pass has to ask the device for them.
+A runner holds ``rows`` slots. A request's tokens lie in one slot from position 0 on; the caller keeps the rows it
+decodes in the first slots. Lengths are known on the host, so that no pass has to ask the device for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ PREFILL_CHUNK = 512
 class Runner(Protocol):
     """What the loop asks of a model. Logits are float32 on ``device``; NaN passes through.
 
-    A request that does not fit (``max_length``, a slot that does not exist) raises ``RequestError`` before anything is run.
+    A request that does not fit (``max_length``, a slot that does not exist) raises ``RequestError`` before anything runs.
     """
 
     vocab_size: int
@@ -38,18 +38,20 @@ class Runner(Protocol):
     """Positions in a slot."""
     bytes_per_position: int
     """Bytes of state that one position of one slot takes over all layers; 0 where state does not grow with length."""
-    slotted: bool
+    slotted: ClassVar[bool]
     """Whether rows are decoded together."""
     note: str | None
     """One line for the user where rows run one at a time, and why."""
-    lengths: list[int]
-    """Positions filled in each slot."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Positions filled in each slot."""
 
     def prefill(self, row: int, tokens: Sequence[int], start: int = 0, chunk: int = PREFILL_CHUNK) -> Tensor:
         """Fill slot ``row`` with ``tokens`` (the whole sequence) and return the logits ``[1, V]`` after the last.
 
-        The slot's first ``start`` positions are kept, and must hold ``tokens[:start]`` already; ``start < len(tokens)``.
-        Long sequences run ``chunk`` tokens at a time, which bounds memory.
+        The slot's first ``start`` positions are kept, and must hold ``tokens[:start]`` already; ``start <
+        len(tokens)``. Long sequences run ``chunk`` tokens at a time, which bounds memory.
         """
 
     def decode(self, tokens: Tensor, rows: int) -> Tensor:
@@ -84,15 +86,19 @@ def make_runner(
 ) -> Runner:
     """The runner for ``model``: slots where its state allows, else one row at a time with a note that says why.
 
-    ``max_length`` defaults to the least of the model's own, 4,096 and what memory allows for ``rows`` full slots. ``batch_invariant``
-    makes each row's logits bitwise the same in any company. ``probe`` runs a short ragged batch against the plain model and falls
-    back where they differ: leave it on.
+    ``max_length`` defaults to the least of the model's own, 4,096 and what memory allows for ``rows`` full slots.
+    ``batch_invariant`` makes each row's logits bitwise the same in any company. ``probe`` runs a short ragged batch
+    against the plain model and falls back where they differ: leave it on.
     """
     own = model_length(model)
     if max_length is not None and own is not None and max_length > own:
-        raise ModelError(f"max_length={max_length} is more than the {own} positions this model was made for; use at most {own}")
+        raise ModelError(
+            f"max_length={max_length} is more than the {own} positions this model was made for; use at most {own}"
+        )
     if rows < 1 or (max_length is not None and max_length < 2):
-        raise ModelError(f"a runner needs at least one row and two positions (got rows={rows}, max_length={max_length})")
+        raise ModelError(
+            f"a runner needs at least one row and two positions (got rows={rows}, max_length={max_length})"
+        )
     wanted = max_length or min(own or DEFAULT_LENGTH, rope_limit(model) or DEFAULT_LENGTH, DEFAULT_LENGTH)
     reason = unslottable(model, wanted)
     if reason is None:

@@ -1,4 +1,5 @@
-"""Models whose state cannot lie in slots (state-space, recurrent, hybrid): one row at a time, each with a cache of its own.
+"""Models whose state cannot lie in slots (state-space, recurrent, hybrid): one row at a time, each with a cache of
+its own.
 
 A recurrent state cannot be cut back, so a row keeps its tokens and ``rewind`` runs what is kept again.
 """
@@ -9,7 +10,7 @@ import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,11 +34,12 @@ class RowState:
 class SequentialRunner:
     """See ``runner.Runner``."""
 
-    slotted = False
-    bytes_per_position = 0
+    slotted: ClassVar[bool] = False
 
     def __init__(self, model: PreTrainedModel, *, rows: int, max_length: int, note: str) -> None:
-        self.model, self.rows, self.max_length, self.note = model, rows, max_length, note
+        self.model, self.rows, self.max_length = model, rows, max_length
+        self.note: str | None = note
+        self.bytes_per_position = 0
         self.device = input_device(model)
         self.vocab_size = int(model.config.get_text_config(decoder=True).vocab_size)
         self._accepted = set(inspect.signature(model.forward).parameters)
@@ -50,7 +52,7 @@ class SequentialRunner:
 
     @torch.no_grad()
     def prefill(self, row: int, tokens: Sequence[int], start: int = 0, chunk: int = 512) -> Tensor:
-        """See ``Runner.prefill``. ``chunk`` does not apply: not every such model can continue with more than one token."""
+        """See ``Runner.prefill``. Not in chunks: not every such model can continue with more than one token."""
         held = len(self._state(row).tokens)
         if not 0 <= start < len(tokens) or start > held:
             raise RequestError(f"cannot keep {start} of {held} positions for a prompt of {len(tokens)} tokens")

@@ -1,12 +1,13 @@
 """A static key/value cache whose rows are slots: each row has a length of its own and starts at position 0.
 
-transformers' static cache has one length for the whole batch, so ragged rows would have to be padded on the left. Here a
-step says which slots it runs, at which positions it writes and how much of the slots attention reads (``Step``); the layers
-write there and hand out views. Nothing is copied when requests of different lengths share a batch.
+transformers' static cache has one length for the whole batch, so ragged rows would have to be padded on the left.
+Here a step says which slots it runs, at which positions it writes and how much of the slots attention reads
+(``Step``); the layers write there and hand out views. Nothing is copied when requests of different lengths share a
+batch.
 
-Memory grows with use: a layer holds ``[rows, heads, positions, dim]`` for the largest row count and length seen so far, so
-that eight slots of 4,096 positions cost nothing until they are filled. Every entry that was never written is zero, because
-attention multiplies what it masks by zero and 0 * NaN is NaN.
+Memory grows with use: a layer holds ``[rows, heads, positions, dim]`` for the largest row count and length seen so
+far, so that eight slots of 4,096 positions cost nothing until they are filled. Every entry that was never written is
+zero, because attention multiplies what it masks by zero and 0 * NaN is NaN.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ class Step:
     """What one forward pass does with the slots ``first .. first + rows - 1``.
 
     ``positions`` is int64 ``[rows, width]``: where each new token lies in its slot. ``length`` is how many positions
-    attention reads, at least 1 + the largest position. ``lengths`` gives that number for each row where rows are to be attended one
-    by one (batch invariance), else None. ``start`` is set where the pass is one row writing ``start .. start + width - 1``.
-    ``written`` turns true when the first layer has written its states.
+    attention reads, at least 1 + the largest position. ``lengths`` gives that number for each row where rows are to
+    be attended one by one (batch invariance), else None. ``start`` is set where the pass is one row that writes
+    ``start .. start + width - 1``. ``written`` turns true when the first layer has written its states.
     """
 
     first: int
@@ -52,9 +53,11 @@ class SlotLayer(CacheLayerMixin):
     """One layer's keys and values, ``[rows, heads, positions, dim]`` each, on the device of the model's layer."""
 
     is_sliding = False  # windows are in the mask: a slot keeps every position
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, slots: SlotCache) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it unannotated
         self.slots = slots
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -70,7 +73,9 @@ class SlotLayer(CacheLayerMixin):
         if self.is_initialized:
             self.keys, self.values = _grown(self.keys, rows, positions), _grown(self.values, rows, positions)
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """Write the new states where the current step says and return views of what attention reads."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -105,17 +110,18 @@ class SlotCache(Cache):
     step: Step
 
     def __init__(self) -> None:
-        super().__init__(layers=[])
+        self._slots: list[SlotLayer] = []
+        super().__init__(layers=self._slots)  # type: ignore[arg-type]  # the same list: what is added is in both
         self.rows = 0
         self.positions = 0
         self.consulted = False
-        """Whether a layer asked for the one length that all rows would share: a model that does so cannot have ragged rows."""
+        """Whether a layer asked for one length for all rows: a model whose layers do cannot have ragged rows."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Called by the model's attention layers. Layers are made as they are first met."""
-        layers = self.layers
+        layers = self._slots
         while len(layers) <= layer_idx:
             layers.append(SlotLayer(self))
         keys, values = layers[layer_idx].update(key_states, value_states)
@@ -144,7 +150,7 @@ class SlotCache(Cache):
             layer.grow(self.rows, self.positions)
 
     def clear(self, row: int, start: int, stop: int) -> None:
-        """Zero positions ``start .. stop - 1`` of one slot, so that nothing stale, NaN least of all, is ever attended."""
+        """Zero positions ``start .. stop - 1`` of one slot: nothing stale, NaN least of all, is to be attended."""
         if start < stop and row < self.rows:
             torch._foreach_zero_([part[row, :, start:stop] for part in self._parts()])
 
@@ -173,7 +179,7 @@ class SlotCache(Cache):
         return found
 
     def _live(self) -> list[SlotLayer]:
-        return [layer for layer in self.layers if layer.is_initialized]
+        return [layer for layer in self._slots if layer.is_initialized]
 
     def _parts(self) -> list[Tensor]:
         return [part for layer in self._live() for part in (layer.keys, layer.values)]

@@ -1,17 +1,19 @@
 """The runner over slots: any transformers model whose state is keys and values.
 
-Row counts. On a CPU a step costs what its rows cost, so it runs exactly the rows it is given. Elsewhere it runs the smallest power
-of two that fits, idle slots included, so that few shapes occur. With ``batch_invariant`` it runs every slot, always, and attends row by
-row over each row's own length: kernels may sum differently for another row count or key count.
+Row counts. On a CPU a step costs what its rows cost, so it runs exactly the rows it is given. Elsewhere it runs the
+smallest power of two that fits, idle slots included, so that few shapes occur. With ``batch_invariant`` it runs every
+slot, always, and attends row by row over each row's own length: kernels may sum differently for another row count or
+key count.
 
-An idle slot is given token 0 at its next position, which nothing attends to afterwards: what the slot holds stays good for reuse.
+An idle slot is given token 0 at its next position, which nothing attends to afterwards: what the slot holds stays
+good for reuse.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,7 +32,7 @@ FIRST_POSITIONS = 256
 class SlotRunner:
     """See ``runner.Runner``. Not thread-safe: one engine, one thread."""
 
-    slotted = True
+    slotted: ClassVar[bool] = True
     note: str | None = None
 
     def __init__(self, model: PreTrainedModel, *, rows: int, max_length: int, batch_invariant: bool = False) -> None:
@@ -43,12 +45,8 @@ class SlotRunner:
         self._keep, self._positioned = "logits_to_keep" in accepted, "position_ids" in accepted
         self.vocab_size = int(model.config.get_text_config(decoder=True).vocab_size)
         self.bytes_by_device: dict[torch.device, int] = {}
+        self.bytes_per_position = 0
         self.reset()
-
-    @property
-    def bytes_per_position(self) -> int:
-        """Bytes that one position of one slot takes over all layers."""
-        return sum(self.bytes_by_device.values())
 
     def reset(self) -> None:
         """Empty every slot and give its memory back."""
@@ -62,7 +60,9 @@ class SlotRunner:
         """See ``Runner.prefill``."""
         self._check_row(row)
         if not 0 <= start < len(tokens) or start > self.lengths[row]:
-            raise RequestError(f"cannot keep {start} of {self.lengths[row]} positions for a prompt of {len(tokens)} tokens")
+            raise RequestError(
+                f"cannot keep {start} of {self.lengths[row]} positions for a prompt of {len(tokens)} tokens"
+            )
         self._check_length(len(tokens))
         self._reserve(row + 1, len(tokens))
         self._set_length(row, start)
@@ -222,7 +222,7 @@ def _rounded(length: int) -> int:
 
 
 def unslottable(model: PreTrainedModel, max_length: int) -> str | None:
-    """Why ``model`` cannot be run over slots, as far as its class and configuration tell; None where nothing speaks against it."""
+    """Why ``model`` cannot be run over slots, as far as class and configuration tell; None if nothing does."""
     name = type(model).__name__
     accepted = inspect.signature(model.forward).parameters
     if getattr(model, "_is_stateful", False) or "past_key_values" not in accepted:
@@ -233,19 +233,32 @@ def unslottable(model: PreTrainedModel, max_length: int) -> str | None:
             return f"{name} has layers whose state is not keys and values"
     limit = rope_limit(model)
     if limit is not None and max_length > limit:
-        return f"past {limit} positions its rotary embedding depends on the longest row (max_length={limit} avoids that)"
+        return (
+            f"past {limit} positions its rotary embedding depends on the longest row (max_length={limit} avoids that)"
+        )
     return None
 
 
 def rows_interact(model: PreTrainedModel) -> bool:
-    """Whether a row's numbers depend on its neighbours inside the model itself: experts that gather tokens, int8 outlier columns."""
-    names = {type(module).__name__ for module in model.modules()}
-    return any(name == "Linear8bitLt" or "Expert" in name or "Moe" in name or "MoE" in name for name in names)
+    """Whether a row's numbers depend on its neighbours inside the model itself.
+
+    Experts gather the tokens of all rows, and LLM.int8 computes in 16 bits whichever columns any row has an outlier in.
+    """
+    for module in model.modules():
+        name = type(module).__name__
+        if "Expert" in name or "Moe" in name or "MoE" in name:
+            return True
+        if name == "Linear8bitLt" and float(getattr(module.state, "threshold", 1.0)) > 0:
+            return True
+    return False
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where token ids go in: the execution device of the input embedding, also where accelerate keeps its weights elsewhere."""
-    embedding = model.get_input_embeddings()
+    """Where token ids go in: where the input embedding runs, also where accelerate keeps its weights elsewhere."""
+    embedding: Any = model.get_input_embeddings()
     hook = getattr(embedding, "_hf_hook", None)
     device = getattr(hook, "execution_device", None)
-    return torch.device(device) if device is not None else embedding.weight.device
+    if device is not None:
+        return torch.device(device)
+    weight: Tensor = embedding.weight
+    return weight.device

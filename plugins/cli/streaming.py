@@ -22,13 +22,15 @@ def follow(stream: Stream, *, show: bool = True) -> Completion:
     A second Ctrl-C does not wait for the step that is under way.
     """
     shown = ""
-    with _polite(stream):
-        for event in stream:
-            if show and event.text:
-                text(event.text)
-                shown = event.text
-    if show and not shown.endswith("\n"):
-        text("\n")
+    try:
+        with _polite(stream):
+            for event in stream:
+                if show and event.text:
+                    text(event.text)
+                    shown = event.text
+    finally:  # also before an error's message
+        if show and not shown.endswith("\n"):
+            text("\n")
     assert stream.completion is not None
     return stream.completion
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logitmill.core.tokens import REPLACEMENT, TokenText, special_ids, token_bytes, token_texts
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from logitmill.core.tokens import REPLACEMENT, TokenText, special_ids, token_bytes, token_texts
 
 CORPUS = ["the cat sat on the mat, naïve café!", "数学 и música 😀👍🏽 fin", "a  b   c\n\td 1234"] * 3
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]

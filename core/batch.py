@@ -1,0 +1,210 @@
+"""The batch: rows compact in slots 0 ..
+
+n-1 of the runner and of the history, joined at the end, moved when one leaves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .context import Context
+from .dist import Dist
+from .history import History
+from .request import Request, Row
+from .rng import Noise, RowNoise, fold
+from .session import Session
+from .stage import Search
+
+if TYPE_CHECKING:
+    from .model.runner import Runner
+    from .tokens import TokenText
+    from .vocab import Vocab
+
+
+class Batch:
+    """The rows in flight, their sessions, and the logits of their next step."""
+
+    def __init__(
+        self, runner: Runner, vocab: Vocab, reader: Callable[[bool], TokenText], *, alone: bool = False
+    ) -> None:
+        self.runner, self.vocab, self._reader = runner, vocab, reader
+        self.alone = alone  # each row runs its pipeline by itself: see batch_invariant
+        self.history = History(runner.vocab_size, runner.device, lambda: reader(False))
+        self.rows: list[Row] = []
+        self.sessions: list[Session] = []
+        self.logits: Tensor | None = None  # float32 [n, V]
+        self.prepared: dict[Any, Any] = {}
+        self._parked: dict[int, list[int]] = {}  # idle slot -> the tokens its cache still holds
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def reserved(self) -> int:
+        """Slots spoken for: a request whose search will need several has them from the start."""
+        return sum(request.plan.rows for request in {row.request for row in self.rows})
+
+    @property
+    def full(self) -> bool:
+        """Whether some row's slot has no room for another token."""
+        return max(map(len, self.history.host)) >= self.runner.max_length
+
+    def context(self, raw: Dist, index: Sequence[int]) -> Context:
+        """The context of some rows, by slot."""
+        now = time.perf_counter()
+        rows = [self.rows[i] for i in index]
+        return Context(
+            self.history,
+            self.vocab,
+            raw,
+            Noise([row.noise for row in rows], [len(self.history.host[i]) for i in index], self.runner.device),
+            index=index,
+            scores=torch.tensor([[row.score] for row in rows], dtype=torch.float64, device=self.runner.device),
+            elapsed=[now - row.request.submitted for row in rows],
+            prepared=self.prepared,
+        )
+
+    # -- rows come -----------------------------------------------------------------------------------------------------
+
+    def start(self, request: Request) -> None:
+        """Prefill a request into the next slot.
+
+        Raises what the runner or a stage's ``init`` raises, and leaves no trace then.
+        """
+        slot = len(self.rows)
+        request.started = time.perf_counter()
+        kept = self._kept(slot, request) if request.reuse and not self.alone else 0
+        self._parked.pop(slot, None)
+        logits = self.runner.prefill(slot, request.prompt, start=kept)
+        row = Row(request, RowNoise(request.seed), self._reader(True))
+        self.history.join(request.prompt)
+        self.rows.append(row)
+        try:
+            session = Session.opened(request.plan, self.context(Dist(logits), [slot]))
+        except BaseException:
+            self.rows.pop()
+            self.history.select(range(slot))
+            raise
+        request.reused, request.prefill_s = kept, time.perf_counter() - request.started
+        request.rows.append(row)
+        self._add(session, logits)
+        self.regroup()
+
+    def _add(self, session: Session, logits: Tensor) -> None:
+        self.logits = logits if self.logits is None else torch.cat([self.logits, logits])
+        self.sessions.append(session)
+
+    def _kept(self, slot: int, request: Request) -> int:
+        """How much of the prompt an idle slot still holds; ``slot``'s cache is made to hold it."""
+        best, source = 0, slot
+        for idle, tokens in self._parked.items():
+            same = _common(tokens, request.prompt[:-1])
+            if same > best:
+                best, source = same, idle
+        if best and source != slot:
+            self.runner.copy(source, slot)
+        return best
+
+    def fork(self) -> None:
+        """Rows whose search has just begun become as many as it wants."""
+        for i in range(len(self.rows)):
+            request = self.rows[i].request
+            if request.plan.rows == 1 or len(request.rows) > 1:
+                continue
+            session, at = next((s, s.index.index(i)) for s in self.sessions if i in s.index)
+            search = _search(session, at)
+            if search is not None and search.expand() > 1:
+                self._branch(i, session, at, search.expand())
+
+    def _branch(self, i: int, session: Session, at: int, count: int) -> None:
+        row, logits = self.rows[i], self.logits
+        assert logits is not None
+        for branch in range(1, count):
+            slot = len(self.rows)
+            self.runner.copy(i, slot)
+            self._parked.pop(slot, None)
+            self.history.select([*range(slot), i])
+            twin = row.fork(fold(row.request.seed, branch, level=1), self._reader(True))
+            row.request.rows.append(twin)
+            self.rows.append(twin)
+            copy = session.select([at, at]).select([1])  # the second of two, so that host objects are its own
+            copy.index = [slot]
+            self._add(copy, logits[i : i + 1])
+        self.regroup()
+
+    # -- rows go -------------------------------------------------------------------------------------------------------
+
+    def drop_ended(self, tokens: Tensor | None = None) -> Tensor | None:
+        """Ended rows leave, and the last ones move into their places.
+
+        ``tokens`` (int64 [n, 1]) is returned for who stays.
+        """
+        stay = [i for i, row in enumerate(self.rows) if row.verdict is None]
+        if len(stay) == len(self.rows):
+            return tokens
+        late = [i for i in stay if i >= len(stay)]
+        kept = set(stay)
+        parents = [i if i in kept else late.pop() for i in range(len(stay))]
+        self._park(len(stay))
+        if parents:
+            self.runner.select(parents)
+        place = {old: new for new, old in enumerate(parents)}
+        self.history.select(parents)
+        self.rows = [self.rows[i] for i in parents]
+        index = torch.tensor(parents, dtype=torch.int64, device=self.runner.device)
+        if self.logits is not None:
+            self.logits = self.logits[index] if parents else None
+        sessions = []
+        for session in self.sessions:
+            alive = [at for at, i in enumerate(session.index) if i in place]
+            if alive:
+                left = session if len(alive) == session.rows else session.select(alive)
+                left.index = [place[i] for i in left.index]
+                sessions.append(left)
+        self.sessions = sessions
+        self.regroup()
+        return None if tokens is None else tokens[index]
+
+    def _park(self, count: int) -> None:
+        """Slots that fall idle keep their cache. A row's last token was never decoded, so it ends before that."""
+        for slot in range(count, len(self.rows)):
+            self._parked[slot] = self.history.host[slot][
+                : min(len(self.history.host[slot]) - 1, self.runner.lengths[slot])
+            ]
+
+    def clear(self) -> None:
+        """Forget every row, and whatever caches still hold."""
+        self.history.select([])
+        self.rows, self.sessions, self.logits, self._parked = [], [], None, {}
+
+    def regroup(self) -> None:
+        """Sessions of one shape become one, unless each row runs by itself."""
+        if self.alone:
+            self.sessions = [session.select([i]) for session in self.sessions for i in range(session.rows)]
+            return
+        groups: dict[Any, list[Session]] = {}
+        for session in self.sessions:
+            groups.setdefault(session.plans[0].shape, []).append(session)
+        self.sessions = [Session.joined(group) for group in groups.values()]
+
+
+def _common(held: Sequence[int], wanted: Sequence[int]) -> int:
+    """The length of the common prefix."""
+    for n, (a, b) in enumerate(zip(held, wanted, strict=False)):
+        if a != b:
+            return n
+    return min(len(held), len(wanted))
+
+
+def _search(session: Session, row: int) -> Search | None:
+    """The search that a row is in, on the path it runs now."""
+    for pipe, _, _ in session.pipes(row):
+        for node in pipe.nodes:
+            if isinstance(node.stage, Search):
+                return node.stage
+    return None

@@ -1,0 +1,179 @@
+"""One step of a batch on the device: logits to tokens, committed, and what the host has to know packed into a tensor.
+
+A stage that raises ends only the rows it raises for: stages are pure, so a stacked call is run again row by row from
+the state before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .batch import Batch
+from .context import Context
+from .dist import Dist
+from .errors import LogitmillError, ModelError, NumericalError, StageError
+from .halt import Halt, Verdict
+from .session import Fault, Proposal, Session
+from .stage import Search
+
+#: columns of ``Drawn.packed`` ahead of the stop flags
+TOKEN, MODEL_FAULT, LAW_FAULT, LOGPROB, FLAGS = range(5)
+
+
+@dataclass
+class Drawn:
+    """A step between the draw and the host's read of it."""
+
+    tokens: Tensor  # int64 [n, 1]
+    raw: Dist
+    sessions: list[tuple[Session, Proposal]]
+    packed: Tensor = field(default_factory=lambda: torch.empty(0))  # float64 [n, 4 + L]
+    measures: list[tuple[list[int], Tensor]] = field(default_factory=list)  # slots, float64 [R, m]
+
+
+def draw(batch: Batch, halt: Halt) -> Drawn:
+    """Run every session's pipeline on ``batch.logits``, draw, commit and pack. No host sync of its own."""
+    assert batch.logits is not None
+    count = len(batch)
+    raw = Dist(batch.logits)
+    ctx = batch.context(raw, range(count))
+    proposals = [pair for session in batch.sessions for pair in _propose(batch, session, raw, ctx)]
+    tokens = torch.zeros(count, 1, dtype=torch.int64, device=raw.device)
+    for session, proposal in proposals:
+        tokens[session.index] = proposal.tokens
+    tokens.clamp_(0, raw.columns - 1)
+    logprobs = torch.zeros(count, 1, dtype=torch.float64, device=raw.device)
+    if any("scores" in row.request.plan.needs for row in batch.rows):
+        logprobs = raw.logprob_of(tokens).double()
+    batch.history.append(tokens)
+    after = ctx.scored(ctx.scores + logprobs)
+    kept = [pair for session, proposal in proposals for pair in _commit(batch, session, proposal, tokens, after)]
+    batch.sessions = [session for session, _ in kept]
+    drawn = Drawn(tokens, raw, kept)
+    flags = [_flags(batch, halt, session, proposal, after, drawn) for session, proposal in kept]
+    drawn.packed = _pack(drawn, logprobs, flags)
+    for session, proposal in kept:
+        _log(batch, session, proposal, drawn)
+    return drawn
+
+
+def _propose(batch: Batch, session: Session, raw: Dist, ctx: Context) -> list[tuple[Session, Proposal]]:
+    whole = session.index == list(range(len(batch)))
+    try:
+        mine = (raw, ctx) if whole else (raw.select(session.index), ctx.select(session.index))
+        return [(session, session.propose(*mine))]
+    except Fault as fault:
+        if session.rows == 1:
+            fail(batch, session.index[0], fault)
+            return []
+    return [pair for i in range(session.rows) for pair in _propose(batch, session.select([i]), raw, ctx)]
+
+
+def _commit(
+    batch: Batch, session: Session, proposal: Proposal, tokens: Tensor, ctx: Context
+) -> list[tuple[Session, Proposal]]:
+    try:
+        session.commit(proposal, tokens[session.index], ctx.select(session.index))
+        return [(session, proposal)]
+    except Fault as fault:
+        if session.rows == 1:
+            fail(batch, session.index[0], fault)
+            return []
+    alone = [(session.select([i]), proposal.select(i)) for i in range(session.rows)]
+    return [pair for one, own in alone for pair in _commit(batch, one, own, tokens, ctx)]
+
+
+def _flags(batch: Batch, halt: Halt, session: Session, proposal: Proposal, ctx: Context, drawn: Drawn) -> Tensor:
+    """bool [R, L]: the stop flags of a session, and on the side what its search will rank rows by."""
+    view = ctx.select(session.index)
+    try:
+        for node in session.plans[0].nodes:
+            if isinstance(node.stage, Search) and node.stage.measures():
+                values = [measure.evaluate(proposal.law(), view).double() for measure in node.stage.measures()]
+                drawn.measures.append((session.index, torch.cat(values, -1)))
+        return halt.flags(session, proposal.law, view)
+    except Exception as error:  # a stranger's criterion or signal may raise anything: its rows end, the loop does not
+        for i in session.index:
+            fail(batch, i, error if isinstance(error, Fault) else Fault("until", error))
+        return torch.zeros(session.rows, 0, dtype=torch.bool, device=ctx.device)
+
+
+def _pack(drawn: Drawn, logprobs: Tensor, flags: Sequence[Tensor]) -> Tensor:
+    count = len(drawn.tokens)
+    packed = torch.zeros(
+        count, FLAGS + max([0, *(part.shape[1] for part in flags)]), dtype=torch.float64, device=drawn.raw.device
+    )
+    packed[:, TOKEN : TOKEN + 1] = drawn.tokens
+    packed[:, MODEL_FAULT : MODEL_FAULT + 1] = faulty(drawn.raw)
+    packed[:, LOGPROB : LOGPROB + 1] = logprobs
+    for (session, proposal), part in zip(drawn.sessions, flags, strict=True):
+        for rows, law in proposal.laws:
+            packed[[session.index[i] for i in rows], LAW_FAULT] = faulty(law)[:, 0].double()
+        packed[session.index, FLAGS : FLAGS + part.shape[1]] = part.double()
+    return packed
+
+
+def _log(batch: Batch, session: Session, proposal: Proposal, drawn: Drawn) -> None:
+    """Logprobs for the rows that asked, left on the device."""
+    for at, i in enumerate(session.index):
+        row = batch.rows[i]
+        if row.request.ask.raw is not None:
+            row.raw.append(_likeliest(drawn.raw.select([i]), drawn.tokens[i : i + 1], row.request.ask.raw))
+        if row.request.ask.final is not None:
+            row.final.append(_likeliest(proposal.law().select([at]), drawn.tokens[i : i + 1], row.request.ask.final))
+
+
+def _likeliest(dist: Dist, token: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(logprob of the token [], top logprobs [count], their ids [count]) of one row; -inf pads where fewer are left."""
+    best = dist.order[:, :count]
+    values, ids = dist.logprobs.gather(-1, best)[0], dist.tokens_at(best)[0]
+    room = count - len(values)
+    padded = torch.nn.functional.pad(values, (0, room), value=float("-inf"))
+    return dist.logprob_of(token)[0, 0], padded, torch.nn.functional.pad(ids, (0, room))
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def faulty(dist: Dist) -> Tensor:
+    """bool [R, 1]: NaN, +inf, or nothing left."""
+    return ~torch.isfinite(dist.max_logit)
+
+
+def fail(batch: Batch, slot: int, fault: Fault) -> None:
+    """A row ends because a stage raised."""
+    row = batch.rows[slot]
+    row.end(Verdict("error", None), stage_error(fault, len(row.tokens), row.request.index))
+
+
+def stage_error(fault: Fault, step: int, row: int) -> LogitmillError:
+    """The error a person reads, with the stage, the step and the row."""
+    if isinstance(fault.cause, StageError | ModelError):
+        return fault.cause
+    error = StageError(str(fault), stage=fault.stage, step=step, row=row)
+    error.__cause__ = fault.cause
+    return error
+
+
+def numerical_fault(batch: Batch, slot: int, at: int, proposal: Proposal, raw: Dist, *, from_model: bool) -> None:
+    """A row ends because there is nothing to draw from; the error names the first stage whose logits are at fault."""
+    row, stage, dist = batch.rows[slot], "model", raw.select([slot])
+    if not from_model:
+        visits = proposal.select(at).visits
+        bad = next((visit for visit in visits if bool(faulty(visit.after))), visits[-1])
+        stage, dist = bad.node.name, bad.after
+    what = (
+        "NaN"
+        if bool(dist.logits.isnan().any())
+        else "+inf"
+        if bool((dist.logits == float("inf")).any())
+        else "no finite logit"
+    )
+    row.end(
+        Verdict("error", None),
+        NumericalError(f"{what} among the logits", stage=stage, step=len(row.tokens), row=row.request.index),
+    )
