@@ -154,7 +154,8 @@ class Negative(Expression):
         _need(self.of, "number", "'-'")
 
     def evaluate(self, dist: Dist, ctx: Context) -> Tensor:
-        return -self.of.evaluate(dist, ctx)
+        value: Tensor = -self.of.evaluate(dist, ctx)
+        return value
 
 
 @dataclass(frozen=True)
@@ -283,4 +284,5 @@ class Function(Expression):
             _need(item, "number", self.name)
 
     def evaluate(self, dist: Dist, ctx: Context) -> Tensor:
-        return FUNCTIONS[self.name][2](*(item.evaluate(dist, ctx) for item in self.args))
+        value: Tensor = FUNCTIONS[self.name][2](*(item.evaluate(dist, ctx) for item in self.args))
+        return value

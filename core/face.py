@@ -142,9 +142,9 @@ class Operand:
         return Operand(Read(type(self.expression.signal)(*args, **kwargs), self.expression.raw))
 
     def __repr__(self) -> str:
-        from .dsl.write import expression_text
+        from .dsl.write import test_text
 
-        return f"<{expression_text(self.expression)}>"
+        return f"<{test_text(self.expression)}>"
 
 
 class _Waiting:

@@ -33,7 +33,7 @@ class History:
         self._counts: Tensor | None = None  # int32 [R, V]: of generated tokens, kept up to date once asked for
         self._prompt_counts: Tensor | None = None
         self._sizes: tuple[Tensor, Tensor] | None = None
-        self._ahead = 0  # tokens that the device has and the host does not know yet
+        self._pending: list[Tensor] = []  # int64 [R, 1] each: what the device has and the host does not know yet
 
     @property
     def rows(self) -> int:
@@ -68,14 +68,16 @@ class History:
         self._counts = None if self._counts is None else self._counts[index]
         self._prompt_counts = None if self._prompt_counts is None else self._prompt_counts[index]
         self._sizes = None
+        if not parents:  # forgotten in the middle of a step, maybe
+            self._pending = []
 
     # -- tokens --------------------------------------------------------------------------------------------------------
 
     def append(self, tokens: Tensor, host: Sequence[int] | None = None) -> None:
         """One token a row: int64 [R, 1] on the device, and on the host where already known (else ``note`` later)."""
         _, lengths = self.sizes
-        self._ahead += 1
-        self._reserve(max(map(len, self.host)) + self._ahead)
+        self._pending.append(tokens)
+        self._reserve(max(map(len, self.host)) + len(self._pending))
         self._tokens.scatter_(1, lengths, tokens)
         if self._counts is not None:
             self._counts.scatter_add_(1, tokens, torch.ones_like(tokens, dtype=torch.int32))
@@ -84,10 +86,11 @@ class History:
             self.note(host)
 
     def note(self, host: Sequence[int]) -> None:
-        """What ``append`` put on the device, now known to the host."""
-        for row, token in zip(self.host, host, strict=True):
-            row.append(int(token))
-        self._ahead -= 1
+        """The oldest of what ``append`` put on the device, now known to the host. Nothing to do where text has read it already."""
+        if self._pending:
+            for row, token in zip(self.host, host, strict=True):
+                row.append(int(token))
+            del self._pending[0]
 
     def _reserve(self, length: int) -> None:
         have = self._tokens.shape[1]
@@ -98,14 +101,14 @@ class History:
     @property
     def tokens(self) -> Tensor:
         """int64 [R, T], T the longest row (at least 1), -1 past each row's length."""
-        return self._tokens[:, : max([1, *(len(row) + self._ahead for row in self.host)])]
+        return self._tokens[:, : max([1, *(len(row) + len(self._pending) for row in self.host)])]
 
     @property
     def sizes(self) -> tuple[Tensor, Tensor]:
         """(prompt lengths, lengths), int64 [R, 1] each."""
         if self._sizes is None:
             prompt = torch.tensor(self.prompt_sizes, dtype=torch.int64).reshape(-1, 1)
-            length = torch.tensor([len(row) for row in self.host], dtype=torch.int64).reshape(-1, 1)
+            length = torch.tensor([len(row) + len(self._pending) for row in self.host], dtype=torch.int64).reshape(-1, 1)
             self._sizes = prompt.to(self.device), length.to(self.device)
         return self._sizes
 
@@ -121,6 +124,8 @@ class History:
         if self._counts is None:
             rows = [self._count(row[size:]) for row, size in zip(self.host, self.prompt_sizes, strict=True)]
             self._counts = torch.cat(rows)
+            for tokens in self._pending:
+                self._counts.scatter_add_(1, tokens, torch.ones_like(tokens, dtype=torch.int32))
         return self._counts
 
     @property
@@ -134,9 +139,14 @@ class History:
     # -- text ----------------------------------------------------------------------------------------------------------
 
     def text(self, row: int) -> str:
-        """The whole sequence as text, special tokens included, without a character that is not complete yet."""
+        """The whole sequence as text, special tokens included, without a character that is not complete yet.
+
+        Waits for tokens that only the device has.
+        """
         if self._reader is None:
             raise LookupError("text needs a tokenizer")
+        while self._pending:
+            self.note(self._pending[0][:, 0].tolist())
         reader, read, text = self._texts[row] or (self._reader(), 0, "")
         for token in self.host[row][read:]:
             text += reader.push(token)

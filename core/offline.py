@@ -17,7 +17,7 @@ from .patch import patched
 from .planner import Plan, plan
 from .rng import Noise, RowNoise, check_seed, folded
 from .session import Fault, Session
-from .strategy import Strategy
+from .strategy import Strategy, Test
 from .vocab import Vocab
 
 
@@ -78,7 +78,8 @@ def _prepare(
 
     rows = []
     for i, (tokens, own) in enumerate(zip(prompts, outputs, strict=True)):
-        one, offsets = session.select([i]), {}
+        one = session.select([i])
+        offsets: dict[Test, int] = {}
         for n in range(len(own)):
             _replace(history, [tokens], [own[: n + 1]])
             one.index = [0]

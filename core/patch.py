@@ -76,7 +76,8 @@ def _value(strategy: Strategy, path: tuple[str, ...], value: Any) -> Any:
     from .dsl import read, syntax  # a floor of its own beside this one
 
     if isinstance(value, syntax.Node):
-        return read.field_value(target(strategy, path), path[-1], value)
+        written: Any = value
+        return read.field_value(target(strategy, path), path[-1], written)
     return value
 
 

@@ -36,7 +36,7 @@ class Node:
     def accepts(self) -> bool:
         """Whether its state moves when a token is committed."""
         base = Sampler if isinstance(self.stage, Sampler) else LogitsProcessor
-        return isinstance(self.stage, LogitsProcessor | Sampler) and type(self.stage).accept is not base.accept  # type: ignore[attr-defined]
+        return isinstance(self.stage, LogitsProcessor | Sampler) and type(self.stage).accept is not base.accept
 
     @cached_property
     def shape(self) -> Hashable:

@@ -83,7 +83,12 @@ def put(state: State, rows: Sequence[int], new: State) -> State:
 
 def copied(state: State) -> State:
     """A state that shares no host object with the first. Tensors are never changed in place, so they are shared."""
-    return HostState(item.clone() for item in state) if isinstance(state, HostState) else state
+    if isinstance(state, HostState):
+        return HostState(item.clone() for item in state)
+    if isinstance(state, tuple):
+        parts = [copied(part) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    return state
 
 
 def _refuse(state: object) -> State:

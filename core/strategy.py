@@ -31,7 +31,7 @@ class Step:
     where: Where | None = field(default=None, compare=False, repr=False)
 
     def __or__(self, other: Any) -> Strategy:
-        return as_strategy(self) | other
+        return as_strategy(self).__or__(other)
 
     def until(self, test: Any) -> Strategy:
         """A strategy of this step alone, with a stop test."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from logitmill.core.context import Context
 from logitmill.core.dist import Dist
+from logitmill.core.expression import Comparison, Constant, Expression, Read
 from logitmill.core.history import History
 from logitmill.core.loader import registry
 from logitmill.core.planner import plan
@@ -25,9 +26,8 @@ INF = float("inf")
 
 
 def stage(name: str, *args: Any, **fields: Any) -> Any:
-    """A registered stage, signal or schedule."""
-    schedule = registry().schedule(name) if not args and not fields and registry().find(name) is None else None
-    return schedule.load()() if schedule is not None else registry().stage(name, *args, **fields)
+    """A registered stage or signal."""
+    return registry().stage(name, *args, **fields)
 
 
 def logits_of(probs: Sequence[Any]) -> Tensor:
@@ -119,3 +119,21 @@ def law(strategy: Any, logits: Any, prompt: Sequence[Any] = (), output: Sequence
     ctx = context(dist, prompt, output, **more)
     session = Session.joined([Session.opened(built, ctx.select([i])) for i in range(dist.rows)])
     return session.law(dist, ctx)
+
+
+def stage_of_schedule(name: str) -> Any:
+    """A registered schedule."""
+    entry = registry().schedule(name)
+    assert entry is not None
+    return entry.load()()
+
+
+def read(signal: Stage) -> Read:
+    """The expression that reads a signal."""
+    assert isinstance(signal, Signal)
+    return Read(signal)
+
+
+def compare(left: Expression, op: str, value: float) -> Comparison:
+    """An expression against a constant."""
+    return Comparison(op, left, Constant(value))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -60,12 +61,45 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return check
 
 
-@pytest.fixture(scope="session")
-def bench() -> ModuleType:
-    """``tests/bench.py``: stages run by hand, without a model."""
-    spec = importlib.util.spec_from_file_location("bench", Path(__file__).parent / "bench.py")
+def _module(name: str) -> ModuleType:
+    """A module of tests/ itself, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def bench() -> ModuleType:
+    """``tests/bench.py``: stages run by hand, without a model."""
+    return _module("bench")
+
+
+@pytest.fixture(scope="session")
+def small() -> ModuleType:
+    """``tests/small.py``: small models made on the spot, engines over them, and a runner with faults."""
+    return _module("small")
+
+
+@pytest.fixture(scope="session")
+def byte_model(small: ModuleType) -> Any:
+    """A random Llama over bytes in float32, as loading would have left it. Not to be changed."""
+    return small.loaded(small.llama())
+
+
+@pytest.fixture(scope="session")
+def make_engine(small: ModuleType, byte_model: Any) -> Callable[..., Any]:
+    """``make_engine(rows=8, max_length=256, wrap=..., lookahead=..., batch_invariant=..., reference=...)`` over ``byte_model``."""
+
+    def make(**options: Any) -> Any:
+        return small.engine(byte_model, **options)
+
+    return make
+
+
+@pytest.fixture
+def engine(make_engine: Callable[..., Any]) -> Any:
+    """An engine of 8 rows over ``byte_model``, fresh for each test."""
+    return make_engine()

@@ -1,12 +1,9 @@
-"""From a call's arguments to a stage: each to its field, converted by the field's type, and every fault at its own place."""
+"""From a call's arguments to a stage: each to its field, converted by the field's type."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from pydantic import ValidationError
 
 from ..errors import Span, StrategyError, Where
 from ..expression import Constant, Expression, Pattern
@@ -15,8 +12,9 @@ from ..stage import Stage
 from ..strategy import Strategy
 from . import syntax
 from .expressions import build
-from .scope import Scope, did_you_mean
+from .faults import Given, fault, missing_error, placed, type_error, unknown_error
 from .fields import Field, fields, shown
+from .scope import Scope
 
 if TYPE_CHECKING:
     from .resolve import Resolver
@@ -24,49 +22,41 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=Stage)
 
 
-@dataclass(frozen=True)
-class Given:
-    """One argument under its field's name. ``place`` is where a fault of the whole argument is shown."""
-
-    field: Field
-    value: syntax.Value
-    place: Where
-
-
-def make(
-    resolver: Resolver, stage: type[S], call: syntax.Call, scope: Scope, block: syntax.Block | None = None
-) -> S:
+def make(resolver: Resolver, stage: type[S], call: syntax.Call, scope: Scope, block: syntax.Block | None = None) -> S:
     """The stage of a call. Raises StrategyError at the first argument, in the order of the text, that does not fit."""
     given = _named(stage, call)
     known = fields(stage)
     if block is not None:
         if "block" not in known or not known["block"].admits(Strategy):
             raise StrategyError(
-                f"'{stage.stage_name}' takes no block", block.where, hint="a '|' stands between two stages", code="argument"
+                f"'{stage.stage_name}' takes no block",
+                block.where,
+                hint="a '|' stands between two stages",
+                code="argument",
             )
         given.append(Given(known["block"], block, block.where))
     values = {item.field.name: convert(resolver, item.value, item.field, scope, stage) for item in given}
     missing = [name for name, field in known.items() if field.required and name not in values]
     if missing:
-        raise _missing(stage, known[missing[0]], call.name.where)
+        raise missing_error(stage, known[missing[0]], call.name.where)
     try:
         return stage(**values)
     except StrategyError as error:
-        raise _fault(stage, error, given, scope, call) from None
+        raise fault(stage, error, given, scope, call) from None
 
 
 def changed(resolver: Resolver, stage: Stage, key: syntax.Word, value: syntax.Value, scope: Scope) -> Any:
     """What ``value`` is as the field ``key`` of a stage that is there already: how a patch is read."""
     known = fields(type(stage))
     if key.text not in known:
-        raise _unknown(type(stage), key)
+        raise unknown_error(type(stage), key)
     given = Given(known[key.text], value, value.where)
     made = convert(resolver, value, given.field, scope, type(stage))
     call = syntax.Call(syntax.Word(stage.stage_name, where=key.where), where=key.where)
     try:
         twin = type(stage)(**{name: getattr(stage, name) for name in known} | {key.text: made})
     except StrategyError as error:
-        raise _fault(type(stage), error, [given], scope, call) from None
+        raise fault(type(stage), error, [given], scope, call) from None
     return getattr(twin, key.text)
 
 
@@ -79,7 +69,7 @@ def _named(stage: type[Stage], call: syntax.Call) -> list[Given]:
     for position, arg in enumerate(call.args):
         if arg.key is not None:
             if arg.key.text not in known:
-                raise _unknown(stage, arg.key)
+                raise unknown_error(stage, arg.key)
             given = Given(known[arg.key.text], arg.value, arg.key.where)
         elif stage.variadic is not None:
             loose.append(arg)
@@ -88,7 +78,12 @@ def _named(stage: type[Stage], call: syntax.Call) -> list[Given]:
             takes = f"it takes {len(order)}: {', '.join(order)}" if order else "it takes none"
             raise StrategyError(f"too many arguments for '{stage.stage_name}'", arg.where, hint=takes, code="argument")
         elif arg.weight is not None:
-            raise StrategyError(f"'{stage.stage_name}' takes no weights", arg.weight.where, hint="name an argument with '='", code="argument")
+            raise StrategyError(
+                f"'{stage.stage_name}' takes no weights",
+                arg.weight.where,
+                hint="name an argument with '='",
+                code="argument",
+            )
         else:
             given = Given(known[order[position]], arg.value, arg.value.where)
         if any(given.field is other.field for other in found):
@@ -108,9 +103,16 @@ def _together(stage: type[Stage], field: Field, loose: Sequence[syntax.Arg]) -> 
     where = _across(loose[0].where, loose[-1].where)
     for arg in loose:
         if field.weighted and arg.weight is None and isinstance(arg.value, syntax.Block):
-            raise StrategyError(f"a block of '{stage.stage_name}' has a weight", arg.where, hint="write 0.5: { ... }", code="argument")
+            raise StrategyError(
+                f"a block of '{stage.stage_name}' has a weight", arg.where, hint="write 0.5: { ... }", code="argument"
+            )
         if arg.weight is not None and not field.weighted:
-            raise StrategyError(f"'{stage.stage_name}' takes no weights", arg.weight.where, hint="write the block alone", code="argument")
+            raise StrategyError(
+                f"'{stage.stage_name}' takes no weights",
+                arg.weight.where,
+                hint="write the block alone",
+                code="argument",
+            )
     if len(loose) == 1 and isinstance(loose[0].value, syntax.ListOf | syntax.MapOf):
         return loose[0].value
     if field.weighted and all(arg.weight is not None for arg in loose):
@@ -143,24 +145,26 @@ def convert(resolver: Resolver, node: syntax.Value, field: Field, scope: Scope, 
                 return tuple(convert(resolver, item, field, scope, stage) for item in node.items)
         case syntax.MapOf():
             with resolver.deeper(node.where):
-                return tuple(tuple(convert(resolver, part, field, scope, stage) for part in pair) for pair in node.pairs)
+                return tuple(
+                    tuple(convert(resolver, part, field, scope, stage) for part in pair) for pair in node.pairs
+                )
         case syntax.Block():
             if not field.admits(Strategy):
-                raise _type(stage, field, node)
+                raise type_error(stage, field, node)
             return resolver.block(node, scope, stage)
         case syntax.Ramp():
             if not field.admits(ScalarType):
-                raise _type(stage, field, node)
+                raise type_error(stage, field, node)
             return _ramp(resolver, node, scope)
         case syntax.Call() if not node.args and node.name.text in field.words:
             return node.name.text
         case syntax.Call() if not field.admits(ScalarType):
-            raise _type(stage, field, node)
+            raise type_error(stage, field, node)
     built = build(resolver, node, scope)
     if isinstance(built, Constant) and not isinstance(built.value, tuple):
         return built.value
     if not field.admits(ScalarType):
-        raise _type(stage, field, node)
+        raise type_error(stage, field, node)
     return built
 
 
@@ -174,19 +178,20 @@ def _ramp(resolver: Resolver, node: syntax.Ramp, scope: Scope) -> Ramp:
         hint = did_you_mean(name, names) or f"there are {', '.join(names)}"
         raise StrategyError(f"unknown schedule '{name}'", (node.by or node).where, hint=hint, code="unknown-schedule")
     shape: Any = entry.load()
-    return _at(node.where, Ramp, *values, shape())
+    made: Ramp = _at(node.where, Ramp, *values, shape())
+    return made
 
 
 def _number(resolver: Resolver, node: syntax.Value, scope: Scope) -> float:
     built = build(resolver, node, scope)
     if not isinstance(built, Constant) or isinstance(built.value, bool) or not isinstance(built.value, int | float):
         raise StrategyError(
-            "a schedule runs between numbers", node.where, hint=f"got {shown(node)}; signals stand in expressions", code="type"
+            "a schedule runs between numbers",
+            node.where,
+            hint=f"got {shown(node)}; signals stand in expressions",
+            code="type",
         )
     return built.value
-
-
-T = TypeVar("T")
 
 
 def _at(where: Where, maker: Any, *args: Any) -> Any:
@@ -195,100 +200,3 @@ def _at(where: Where, maker: Any, *args: Any) -> Any:
         return maker(*args)
     except StrategyError as error:
         raise placed(error, where) from None
-
-
-def placed(error: StrategyError, where: Where | None) -> StrategyError:
-    """The same error, with a place if it had none."""
-    return StrategyError(error.message, error.where or where, hint=error.hint, code=error.code)
-
-
-# faults
-
-
-def _unknown(stage: type[Stage], key: syntax.Word) -> StrategyError:
-    names = list(fields(stage))
-    takes = f"it takes {', '.join(names)}" if names else "it takes none"
-    hint = did_you_mean(key.text, names) or takes
-    return StrategyError(f"'{stage.stage_name}' has no argument '{key.text}'", key.where, hint=hint, code="unknown-argument")
-
-
-def _missing(stage: type[Stage], field: Field, where: Where) -> StrategyError:
-    hint = f"it is {field.wanted}" + (f", {field.range}" if field.range else "")
-    if field.name == "block":
-        hint = f"write {stage.stage_name}(...) {{ ... }}"
-    return StrategyError(f"'{stage.stage_name}' needs '{field.name}'", where, hint=hint, code="missing-argument")
-
-
-def _type(stage: type[Stage], field: Field, node: syntax.Value) -> StrategyError:
-    hint = f"got {shown(node)}"
-    if isinstance(node, syntax.Call) and not node.args:
-        hint = did_you_mean(node.name.text, field.words) or (f'write "{node.name.text}"' if field.admits(str) else hint)
-    return StrategyError(f"'{field.name}' of '{stage.stage_name}' takes {field.wanted}", node.where, hint=hint, code="type")
-
-
-_BOUNDS = {"greater_than_equal", "less_than_equal", "greater_than", "less_than"}
-
-
-def _fault(stage: type[Stage], error: StrategyError, given: list[Given], scope: Scope, call: syntax.Call) -> StrategyError:
-    """The first of pydantic's complaints in the order of the text, in our words and at its place."""
-    cause = error.__context__
-    if not isinstance(cause, ValidationError):
-        return placed(error, call.name.where)
-    by_name = {item.field.name: item for item in given}
-    faults = []
-    for detail in cause.errors(include_url=False):
-        loc = detail["loc"]
-        item = by_name.get(str(loc[0])) if loc else None
-        if item is None:
-            faults.append(_as_said(stage, detail, call.name.where))
-            continue
-        node = _inside(item.value, loc[1:], scope)
-        where = node.where if node is not None else item.place
-        faults.append(_in_words(stage, item.field, detail, node, where))
-    return min(faults, key=lambda fault: fault.where.start if isinstance(fault.where, Span) else 0)
-
-
-def _inside(node: syntax.Value, loc: Sequence[int | str], scope: Scope) -> syntax.Value | None:
-    """The item of a list or map that pydantic's location points to; None for what a parameter stands for elsewhere."""
-    if scope.param(node) is not None:
-        return node
-    for index in (part for part in loc if isinstance(part, int)):
-        if isinstance(node, syntax.ListOf) and index < len(node.items):
-            node = node.items[index]
-        elif isinstance(node, syntax.MapOf) and index < len(node.pairs):
-            return node.pairs[index][next((p for p in loc[::-1] if isinstance(p, int)), 0) % 2]
-    return node
-
-
-def _in_words(stage: type[Stage], field: Field, detail: Any, node: syntax.Value | None, where: Where) -> StrategyError:
-    name, kind = f"'{field.name}' of '{stage.stage_name}'", detail["type"]
-    got = f"got {shown(node)}" if node is not None else ""
-    if kind in _BOUNDS:
-        range_ = field.range or _bound(detail)
-        return StrategyError(f"{name} is out of range", where, hint=f"it is {range_}; {got}", code="range")
-    if kind == "value_error":
-        return _as_said(stage, detail, where, name)
-    if kind == "block":
-        message = detail["msg"][:1].lower() + detail["msg"][1:]
-        return StrategyError(f"{name}: {message}", where, hint=f"it takes {field.wanted}", code="type")
-    if kind == "scalar_kind":
-        got += f", which is a {detail['ctx']['kind']}"
-    if kind in ("too_short", "string_too_short"):
-        least = detail["ctx"]["min_length"]
-        what = f"at least {least} character{'s' * (least > 1)}" if kind == "string_too_short" else f"at least {least} of them"
-        return StrategyError(f"{name} is too short", where, hint=f"it takes {what}", code="range")
-    return StrategyError(f"{name} takes {field.wanted}", where, hint=got, code="type")
-
-
-def _bound(detail: Any) -> str:
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return " and ".join(f"{words[key]} {value:g}" for key, value in detail["ctx"].items() if key in words)
-
-
-def _as_said(stage: type[Stage], detail: Any, where: Where, name: str = "") -> StrategyError:
-    """What the stage's own validator says."""
-    said = detail.get("ctx", {}).get("error")
-    if isinstance(said, StrategyError):
-        return StrategyError(said.message, where, hint=said.hint, code=said.code)
-    message = str(said) if said is not None else str(detail["msg"])
-    return StrategyError(f"{name or repr(stage.stage_name)}: {message[:1].lower()}{message[1:]}", where, code="argument")

@@ -141,9 +141,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
 
     def chain(self, children: Children) -> syntax.Chain:
         rest = tuple((str(op), operand) for op, operand in zip(children[1::2], children[2::2], strict=True))
-        first = children[0]
+        first: syntax.Value = children[0]
         if isinstance(first, syntax.Chain) and (first.rest[0][0] in "+-") == (rest[0][0] in "+-"):
-            first, rest = first.first, first.rest + rest  # (a + b) + c reads as a + b + c
+            return syntax.Chain(first.first, first.rest + rest, where=self._over(children))  # (a + b) + c is a + b + c
         return syntax.Chain(first, rest, where=self._over(children))
 
     def minus(self, children: Children) -> syntax.Value:
@@ -157,7 +157,7 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         literal = str(children[0])
         whole = literal.isdecimal()
         value = int(literal) if whole and len(literal) < 40 else float(literal)
-        if value == float("inf") or whole and value >= LARGEST:
+        if value == float("inf") or (whole and value >= LARGEST):
             raise StrategyError(
                 "a number too large",
                 where,
@@ -180,7 +180,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         return syntax.Truth(False, where=self._over(children))
 
     def list(self, children: Children) -> syntax.ListOf:
-        return syntax.ListOf(_all(children, syntax.Node), where=self._over(children))
+        return syntax.ListOf(
+            tuple(child for child in children if not isinstance(child, Token)), where=self._over(children)
+        )
 
     def map(self, children: Children) -> syntax.MapOf:
         return syntax.MapOf(_all(children, tuple), where=self._over(children))

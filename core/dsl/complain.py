@@ -88,7 +88,9 @@ def _check_strings(text: str, stop: int, file: str | None) -> None:
 
 def _left_open(text: str, at: int) -> Bracket | None:
     """The innermost bracket open at ``at``, if nothing ever closes it."""
-    inside = [bracket for bracket in brackets(text) if bracket.start < at and (bracket.end is None or bracket.end >= at)]
+    inside = [
+        bracket for bracket in brackets(text) if bracket.start < at and (bracket.end is None or bracket.end >= at)
+    ]
     return inside[-1] if inside and inside[-1].end is None else None
 
 
@@ -178,9 +180,7 @@ def _expected(accepts: frozenset[str]) -> str:
     """The shortest useful list of what may follow."""
     values = {"NUMBER", "STRING", "TRUE", "LSQB"} <= accepts
     names = sorted(
-        _WORDS.get(name, f"'{name.lower()}'")
-        for name in accepts - _OPERATORS
-        if not (values and name in _VALUES)
+        _WORDS.get(name, f"'{name.lower()}'") for name in accepts - _OPERATORS if not (values and name in _VALUES)
     )
     shown = (["a value"] if values else []) + names
     return "expected " + (" or ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown))

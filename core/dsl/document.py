@@ -1,21 +1,21 @@
-"""Dicts, as JSON and YAML give them, to the same syntax tree: the canonical form, and the short form people write by hand.
+"""Dicts, as JSON and YAML give them, to the same syntax tree: the canonical form, and the short one people write by hand.
 
-A place is a path, ``main.pipeline[1].args.p``. Wherever the canonical form has a mapping, a text of the language may stand
-that says the same: ``until: eos or max_tokens(64)``.
+A place is a path, ``main.pipeline[1].args.p``. Wherever the canonical form has a mapping, a text of the language may
+stand that says the same: ``until: eos or max_tokens(64)``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import Path, Span, StrategyError
+from ..errors import Path, StrategyError
 from . import syntax
 from .parse import check_depth, parse_expression, parse_program
+from .places import Places, found, join
 
 _REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:@(\d+))?", re.ASCII)
 _BODY = ("pipeline", "until", "with")
@@ -31,7 +31,7 @@ def read_program(document: object, file: str | None = None) -> syntax.Program:
     _check_containers(document, file)
     reader = _Reader(file)
     if not isinstance(document, Mapping):
-        raise reader.wrong("", "a document is a mapping", f"got {_found(document)}: write dsl: 1 and main: ...")
+        raise reader.wrong("", "a document is a mapping", f"got {found(document)}: write dsl: 1 and main: ...")
     program = reader.program(document)
     check_depth(program)
     return program
@@ -49,43 +49,8 @@ def _check_containers(document: object, file: str | None) -> None:
     raise StrategyError("the document is nested too deep", Path("the document", file), code="too-deep")
 
 
-class _Reader:
-    """Reads one document; ``file`` is named in its errors."""
-
-    def __init__(self, file: str | None) -> None:
-        self.file = file
-
-    # places and errors
-
-    def at(self, path: str) -> Path:
-        return Path(path or "the document", self.file)
-
-    def wrong(self, path: str, message: str, hint: str = "", code: str = "document") -> StrategyError:
-        return StrategyError(message, self.at(path), hint=hint, code=code)
-
-    def word(self, text: object, path: str, what: str) -> syntax.Word:
-        """A plain name."""
-        if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", text, re.ASCII):
-            raise self.wrong(path, f"{what} is a name, got {_found(text)}", "names are made of letters, digits and _")
-        return syntax.Word(text, where=self.at(path))
-
-    def keys(self, node: Mapping[Any, Any], allowed: Iterable[str], path: str) -> None:
-        """Refuse any key but the ``allowed`` ones."""
-        names = list(allowed)
-        for key in node:
-            if key not in names:
-                near = difflib.get_close_matches(str(key), names, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"here may stand {', '.join(names)}"
-                raise self.wrong(_join(path, key), f"unknown key {key!r}", hint, code="unknown-key")
-
-    def text(self, text: str, path: str, parse: Callable[[str], Any]) -> Any:
-        """A text of the language inside the document, its nodes placed at ``path``."""
-        try:
-            return _placed(parse(text), self.at(path))
-        except StrategyError as error:
-            column = f"column {error.column} of {text!r}" if isinstance(error.where, Span) else f"in {text!r}"
-            hint = f"{column}: {error.hint}" if error.hint else column
-            raise self.wrong(path, error.message, hint, code=error.code) from None
+class _Reader(Places):
+    """Reads one document."""
 
     # programs
 
@@ -98,28 +63,36 @@ class _Reader:
         if "dsl" not in node:
             raise self.wrong("", "the document does not say its version", "add dsl: 1", code="version")
         if node["dsl"] != 1 or isinstance(node["dsl"], bool):
-            raise self.wrong("dsl", f"unknown version {node['dsl']!r}", "this is version 1: write dsl: 1", code="version")
+            raise self.wrong(
+                "dsl", f"unknown version {node['dsl']!r}", "this is version 1: write dsl: 1", code="version"
+            )
         items: list[syntax.Item] = [*self.uses(node.get("use", []))]
         lets = node.get("let", {})
         if not isinstance(lets, Mapping):
-            raise self.wrong("let", "definitions are a mapping of names to strategies", f"got {_found(lets)}")
+            raise self.wrong("let", "definitions are a mapping of names to strategies", f"got {found(lets)}")
         items += [self.let(name, body, f"let.{name}") for name, body in lets.items()]
         if "main" in node:
-            items.append(syntax.Let(_main(self.at("main")), (), self.body(node["main"], "main", ()), where=self.at("main")))
+            items.append(
+                syntax.Let(_main(self.at("main")), (), self.body(node["main"], "main", ()), where=self.at("main"))
+            )
         if not items:
             raise self.wrong("", "the document is empty", "it needs a main", code="empty")
         return syntax.Program(1, tuple(items), where=where)
 
     def uses(self, node: object) -> Iterable[syntax.Use]:
         if not isinstance(node, list | tuple):
-            raise self.wrong("use", "use is a list of packs", f"got {_found(node)}")
+            raise self.wrong("use", "use is a list of packs", f"got {found(node)}")
         for position, item in enumerate(node):
             path = f"use[{position}]"
             pack, alias = (item.get("pack"), item.get("as")) if isinstance(item, Mapping) else (item, None)
             if isinstance(item, Mapping):
                 self.keys(item, ("pack", "as"), path)
             if not isinstance(pack, str):
-                raise self.wrong(path, f"a pack is named by a string, got {_found(pack)}", 'write "name" or {pack: "name", as: alias}')
+                raise self.wrong(
+                    path,
+                    f"a pack is named by a string, got {found(pack)}",
+                    'write "name" or {pack: "name", as: alias}',
+                )
             label = None if alias is None else self.word(alias, f"{path}.as", "an alias")
             yield syntax.Use(syntax.Text(pack, where=self.at(path)), label, where=self.at(path))
 
@@ -127,9 +100,13 @@ class _Reader:
         word = self.word(name, path, "a definition's name")
         params = node.get("params", {}) if isinstance(node, Mapping) else {}
         if not isinstance(params, Mapping):
-            raise self.wrong(f"{path}.params", "parameters are a mapping of names to defaults", f"got {_found(params)}")
+            raise self.wrong(f"{path}.params", "parameters are a mapping of names to defaults", f"got {found(params)}")
         made = tuple(
-            syntax.Param(self.word(key, f"{path}.params.{key}", "a parameter"), self.value(value, f"{path}.params.{key}"), where=word.where)
+            syntax.Param(
+                self.word(key, f"{path}.params.{key}", "a parameter"),
+                self.value(value, f"{path}.params.{key}"),
+                where=word.where,
+            )
             for key, value in params.items()
         )
         return syntax.Let(word, made, self.body(node, path, ("params",)), where=word.where)
@@ -141,24 +118,33 @@ class _Reader:
             program = self.text(node, path, parse_program)
             if program.version is not None:
                 raise self.wrong(path, "a whole program inside a document", "write the strategy alone, without 'dsl 1'")
-            return dataclasses.replace(program.main.body, where=where)
+            read: syntax.Body = program.main.body
+            return dataclasses.replace(read, where=where)
         if isinstance(node, list | tuple):
             node = {"pipeline": node}
         if not isinstance(node, Mapping):
-            raise self.wrong(path, f"a strategy is a mapping, a list of stages or a text, got {_found(node)}")
+            raise self.wrong(path, f"a strategy is a mapping, a list of stages or a text, got {found(node)}")
         self.keys(node, (*_BODY, *extra), path)
-        stages = node.get("pipeline", [])
+        if "pipeline" not in node:
+            raise self.wrong(
+                path, "a strategy without a pipeline", "write pipeline: [...]; an empty list changes nothing"
+            )
+        stages = node["pipeline"]
         if not isinstance(stages, list | tuple):
-            raise self.wrong(_join(path, "pipeline"), f"a pipeline is a list of stages, got {_found(stages)}")
-        made = tuple(self.stage(stage, f"{_join(path, 'pipeline')}[{i}]") for i, stage in enumerate(stages))
-        until = self.test(node["until"], _join(path, "until")) if "until" in node else None
+            raise self.wrong(join(path, "pipeline"), f"a pipeline is a list of stages, got {found(stages)}")
+        made = tuple(self.stage(stage, f"{join(path, 'pipeline')}[{i}]") for i, stage in enumerate(stages))
+        until = self.test(node["until"], join(path, "until")) if "until" in node else None
         patches = node.get("with", {})
         if not isinstance(patches, Mapping):
-            raise self.wrong(_join(path, "with"), "patches are a mapping such as {heat.value: 0.3}", f"got {_found(patches)}")
-        return syntax.Body(made, until, tuple(self.patch(key, value, path) for key, value in patches.items()), where=where)
+            raise self.wrong(
+                join(path, "with"), "patches are a mapping such as {heat.value: 0.3}", f"got {found(patches)}"
+            )
+        return syntax.Body(
+            made, until, tuple(self.patch(key, value, path) for key, value in patches.items()), where=where
+        )
 
     def patch(self, key: object, value: object, path: str) -> syntax.Patch:
-        place = f"{_join(path, 'with')}.{key}"
+        place = f"{join(path, 'with')}.{key}"
         word = self.word(key, place, "a patch's target")
         return syntax.Patch(word, self.value(value, place), where=word.where)
 
@@ -177,23 +163,23 @@ class _Reader:
             step: syntax.Step = body.stages[0]
             return step
         if not isinstance(node, Mapping):
-            raise self.wrong(path, f"a stage is a name or a mapping, got {_found(node)}")
+            raise self.wrong(path, f"a stage is a name or a mapping, got {found(node)}")
         if "stage" in node:
-            name, args = node["stage"], self.args(node.get("args", {}), _join(path, "args"))
+            name, args = node["stage"], self.args(node.get("args", {}), join(path, "args"))
             allowed: tuple[str, ...] = ("stage", *_STAGE)
         else:
             name, given = self.short(node, path, (*_STAGE, "then", "else"))
             allowed = (name, *_STAGE)
             if name == "when":
                 return self.when({**node, "stage": "when", "test": given}, path, ("when", "stage"))
-            args = self.args(given, _join(path, name))
+            args = self.args(given, join(path, name))
         if isinstance(name, str) and name.partition("@")[0] == "when":
             return self.when(node, path, ("stage",))
         self.keys(node, allowed, path)
         call = self.reference(name, path)
         blocks = node.get("blocks", [])
         if not isinstance(blocks, list | tuple):
-            raise self.wrong(f"{path}.blocks", f"blocks are a list of strategies, got {_found(blocks)}")
+            raise self.wrong(f"{path}.blocks", f"blocks are a list of strategies, got {found(blocks)}")
         args = (*(self.block(block, f"{path}.blocks[{i}]") for i, block in enumerate(blocks)), *args)
         inner = self.braced(node["block"], f"{path}.block") if "block" in node else None
         label = self.word(node["as"], f"{path}.as", "a label") if "as" in node else None
@@ -211,7 +197,12 @@ class _Reader:
         self.keys(node, (*extra, "test", "then", "else"), path)
         for key in ("test", "then"):
             if key not in node:
-                raise self.wrong(path, f"a 'when' needs {key!r}", "write when: TEST, then: [...], else: [...]", code="missing-argument")
+                raise self.wrong(
+                    path,
+                    f"a 'when' needs {key!r}",
+                    "write when: TEST, then: [...], else: [...]",
+                    code="missing-argument",
+                )
         call = self.reference(node["stage"], path)
         then = self.braced(node["then"], f"{path}.then")
         otherwise = self.braced(node["else"], f"{path}.else") if "else" in node else None
@@ -221,7 +212,7 @@ class _Reader:
         """``top_p`` or ``top_p@1``."""
         match = _REFERENCE.fullmatch(name) if isinstance(name, str) else None
         if match is None:
-            raise self.wrong(path, f"a stage is named like 'top_p' or 'top_p@1', got {_found(name)}")
+            raise self.wrong(path, f"a stage is named like 'top_p' or 'top_p@1', got {found(name)}")
         where = self.at(path)
         revision = None if match[2] is None else int(match[2][:9])
         return syntax.Call(syntax.Word(match[1], where=where), (), revision, where=where)
@@ -233,7 +224,11 @@ class _Reader:
         if not isinstance(node, Mapping) or _is_value(node):
             return (syntax.Arg(self.value(node, path), where=self.at(path)),)
         return tuple(
-            syntax.Arg(self.value(value, f"{path}.{key}"), self.word(key, f"{path}.{key}", "an argument"), where=self.at(f"{path}.{key}"))
+            syntax.Arg(
+                self.value(value, f"{path}.{key}"),
+                self.word(key, f"{path}.{key}", "an argument"),
+                where=self.at(f"{path}.{key}"),
+            )
             for key, value in node.items()
         )
 
@@ -250,13 +245,13 @@ class _Reader:
 
     # values and tests
 
-    def value(self, node: object, path: str) -> syntax.Value:
+    def value(self, node: Any, path: str) -> syntax.Value:
         where = self.at(path)
         match node:
             case bool():
                 return syntax.Truth(node, where=where)
             case int() | float():
-                if not math.isfinite(node) or isinstance(node, int) and abs(node) >= 2**64:
+                if not math.isfinite(node) or (isinstance(node, int) and abs(node) >= 2**64):
                     raise self.wrong(path, "a number too large", "whole numbers go up to 2^64 - 1", code="number")
                 return syntax.Number(node, where=where)
             case str():
@@ -264,7 +259,9 @@ class _Reader:
                     raise self.wrong(path, "half of a surrogate pair in a string", code="escape")
                 return syntax.Text(node, where=where)
             case list() | tuple():
-                return syntax.ListOf(tuple(self.value(item, f"{path}[{i}]") for i, item in enumerate(node)), where=where)
+                return syntax.ListOf(
+                    tuple(self.value(item, f"{path}[{i}]") for i, item in enumerate(node)), where=where
+                )
             case {"ramp": [start, end], "over": over}:
                 self.keys(node, ("ramp", "over", "by"), path)
                 by = self.word(node["by"], f"{path}.by", "a schedule's shape") if "by" in node else None
@@ -280,10 +277,10 @@ class _Reader:
             case None:
                 raise self.wrong(path, "null is no value", "leave the key out to have the default")
         hint = "a mapping here is {ramp: [a, b], over: n}, {expr: ...}, {regex: ...} or {pipeline: [...]}"
-        raise self.wrong(path, f"{_found(node)} is no value", hint)
+        raise self.wrong(path, f"{found(node)} is no value", hint)
 
     def test(self, node: object, path: str) -> syntax.Value:
-        """``{"any": [...]}``, ``{"all": [...]}``, ``{"not": ...}``, ``{"stop": ...}``, ``{"expr": ...}``, or a test's text."""
+        """``any`` or ``all`` of a list, ``not`` of a test, ``{"stop": ...}``, ``{"expr": ...}``, or a test's text."""
         where = self.at(path)
         if isinstance(node, str):
             if _REFERENCE.fullmatch(node) and "@" in node:
@@ -291,7 +288,7 @@ class _Reader:
             parsed: syntax.Value = self.text(node, path, parse_expression)
             return parsed
         if not isinstance(node, Mapping):
-            raise self.wrong(path, f"a test is a mapping or a text, got {_found(node)}")
+            raise self.wrong(path, f"a test is a mapping or a text, got {found(node)}")
         match node:
             case {"any": [*parts], **rest} | {"all": [*parts], **rest} if not rest and parts:
                 word = next(iter(node))
@@ -317,34 +314,3 @@ def _is_value(node: Mapping[Any, Any]) -> bool:
 
 def _main(where: Path) -> syntax.Word:
     return syntax.Word("main", where=where)
-
-
-def _join(path: str, key: object) -> str:
-    return f"{path}.{key}" if path else str(key)
-
-
-def _found(node: object) -> str:
-    match node:
-        case bool():
-            return "true" if node else "false"
-        case None:
-            return "null"
-        case str():
-            return f"the text {node[:40]!r}"
-        case int() | float():
-            return f"the number {node}"
-        case Mapping():
-            return "a mapping"
-        case list() | tuple():
-            return "a list"
-    return f"a {type(node).__name__}"
-
-
-def _placed(node: Any, where: Path) -> Any:
-    """The same tree, each node of it at ``where``."""
-    if isinstance(node, tuple):
-        return tuple(_placed(item, where) for item in node)
-    if not isinstance(node, syntax.Node):
-        return node
-    parts = {name: _placed(getattr(node, name), where) for name in type(node).__match_args__}
-    return dataclasses.replace(node, where=where, **parts)

@@ -20,7 +20,7 @@ def strategy(body: syntax.Body) -> Document:
     if body.until is not None:
         made["until"] = _test(body.until)
     if body.patches:
-        made["with"] = {patch.path.text: _value(patch.value) for patch in body.patches}
+        made["with"] = {patch.path.text: value(patch.value) for patch in body.patches}
     return made
 
 
@@ -44,30 +44,31 @@ def _reference(call: syntax.Call) -> str:
 
 def _args(call: syntax.Call) -> Document:
     """``args`` under their names and ``blocks`` in order. Positional values have been named by now."""
-    named = {arg.key.text: _value(arg.value) for arg in call.args if arg.key is not None}
+    named = {arg.key.text: value(arg.value) for arg in call.args if arg.key is not None}
     blocks = [_block(arg) for arg in call.args if arg.key is None and isinstance(arg.value, syntax.Block)]
     return ({"args": named} if named else {}) | ({"blocks": blocks} if blocks else {})
 
 
 def _block(arg: syntax.Arg) -> Document:
     assert isinstance(arg.value, syntax.Block)
-    weight = {"weight": _value(arg.weight)} if arg.weight is not None else {}
+    weight = {"weight": value(arg.weight)} if arg.weight is not None else {}
     return weight | strategy(arg.value.body)
 
 
-def _value(node: syntax.Value) -> Any:
+def value(node: syntax.Value) -> Any:
+    """One value."""
     match node:
         case syntax.Number() | syntax.Truth():
             return node.value
         case syntax.Text():
             return {"regex": node.value} if node.raw else node.value
         case syntax.ListOf():
-            return [_value(item) for item in node.items]
+            return [value(item) for item in node.items]
         case syntax.MapOf():
-            return [[_value(key), _value(item)] for key, item in node.pairs]
+            return [[value(key), value(item)] for key, item in node.pairs]
         case syntax.Ramp():
             by = {"by": node.by.text} if node.by is not None else {}
-            return {"ramp": [_value(node.start), _value(node.end)], "over": _value(node.over), **by}
+            return {"ramp": [value(node.start), value(node.end)], "over": value(node.over), **by}
         case syntax.Block():
             return strategy(node.body)
     return {"expr": render.value(node)}

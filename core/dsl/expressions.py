@@ -21,8 +21,8 @@ from ..expression import (
     Read,
 )
 from . import syntax
-from .scope import Scope
 from .fields import shown
+from .scope import Scope
 
 if TYPE_CHECKING:
     from .resolve import Resolver
@@ -71,7 +71,9 @@ def _build(resolver: Resolver, node: syntax.Value, scope: Scope) -> Expression:
             return _logic("or", [build(resolver, part, scope) for part in node.parts])
         case syntax.Call():
             return _call(resolver, node, scope)
-    raise StrategyError(f"{shown(node)} is no part of an expression", node.where, hint="numbers, signals and functions are", code="type")
+    raise StrategyError(
+        f"{shown(node)} is no part of an expression", node.where, hint="numbers, signals and functions are", code="type"
+    )
 
 
 def _items(resolver: Resolver, node: syntax.ListOf, scope: Scope) -> tuple[float | str, ...]:
@@ -80,9 +82,16 @@ def _items(resolver: Resolver, node: syntax.ListOf, scope: Scope) -> tuple[float
         built = build(resolver, part, scope)
         value = built.value if isinstance(built, Constant) else None
         if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise StrategyError(f"{shown(part)} in a list", part.where, hint="a list to compare with holds numbers or strings", code="type")
+            raise StrategyError(
+                f"{shown(part)} in a list",
+                part.where,
+                hint="a list to compare with holds numbers or strings",
+                code="type",
+            )
         if items and isinstance(items[0], str) != isinstance(value, str):
-            raise StrategyError("numbers and strings in one list", part.where, hint="compare with one kind at a time", code="type")
+            raise StrategyError(
+                "numbers and strings in one list", part.where, hint="compare with one kind at a time", code="type"
+            )
         items.append(value)
     return tuple(items)
 
@@ -109,22 +118,30 @@ def _call(resolver: Resolver, node: syntax.Call, scope: Scope) -> Expression:
     if name in FUNCTIONS:
         for arg in node.args:
             if arg.key is not None or arg.weight is not None:
-                raise StrategyError(f"'{name}' takes plain arguments", arg.where, hint=f"write {name}(a, b)", code="argument")
+                raise StrategyError(
+                    f"'{name}' takes plain arguments", arg.where, hint=f"write {name}(a, b)", code="argument"
+                )
         args = tuple(build(resolver, arg.value, scope) for arg in node.args)
         least, most, _ = FUNCTIONS[name]
         if not least <= len(args) <= most:
             wanted = f"{least}" if least == most else f"{least} to {most}"
             plural = "" if wanted == "1" else "s"
-            raise StrategyError(f"'{name}' takes {wanted} argument{plural}", node.where, hint=f"got {len(args)}", code="argument")
+            raise StrategyError(
+                f"'{name}' takes {wanted} argument{plural}", node.where, hint=f"got {len(args)}", code="argument"
+            )
         return _folded(name, args, lambda *parts: Function(name, parts))
     if name in scope.params:
-        raise StrategyError(f"the parameter '{name}' takes no arguments", node.where, hint=f"write {name} alone", code="argument")
+        raise StrategyError(
+            f"the parameter '{name}' takes no arguments", node.where, hint=f"write {name} alone", code="argument"
+        )
     raw = name.startswith("raw.")
     inner = syntax.Word(name.removeprefix("raw."), where=node.name.where)
     entry = resolver.entry(inner, scope, ("signal",), (*FUNCTIONS, *scope.params))
     if entry.kind != "signal":
         where = "stands in 'until'" if entry.kind == "stopping criterion" else "stands in a pipeline"
-        raise StrategyError(f"'{inner.text}' is a {entry.kind}, not a signal", node.name.where, hint=f"it {where}", code="kind")
+        raise StrategyError(
+            f"'{inner.text}' is a {entry.kind}, not a signal", node.name.where, hint=f"it {where}", code="kind"
+        )
     signal: Any = resolver.make(entry, syntax.Call(inner, node.args, node.revision, where=node.where), scope)
     return Read(signal, raw)
 
@@ -138,7 +155,7 @@ def _folded(name: str, parts: tuple[Expression, ...], other: Callable[..., Expre
         value = _NUMBERS[name](*values)
     except (ArithmeticError, ValueError):
         value = math.nan
-    if not math.isfinite(value) or isinstance(value, int) and abs(value) >= 2**64:
+    if not math.isfinite(value) or (isinstance(value, int) and abs(value) >= 2**64):
         raise StrategyError(f"{name} of {' and '.join(map(str, values))} is no finite number", code="number")
     return Constant(value)
 

@@ -28,7 +28,9 @@ class Field:
     def admits(self, kind: type) -> bool:
         """Whether a value of this type may stand in it, at any depth."""
         if kind is ScalarType:
-            return scalar_type(self.annotation, self.metadata) is not None or any(scalar_type(p) for p in _parts(self.annotation))
+            return scalar_type(self.annotation, self.metadata) is not None or any(
+                scalar_type(p) for p in _parts(self.annotation)
+            )
         return any(isinstance(part, type) and issubclass(part, kind) for part in _parts(self.annotation))
 
     @property
@@ -57,7 +59,9 @@ class Field:
         """Least and greatest value, each with whether it is admitted itself."""
         found: dict[str, float] = {}
         for item in self.metadata:
-            found.update({key: getattr(item, key) for key in ("ge", "gt", "le", "lt") if getattr(item, key, None) is not None})
+            found.update(
+                {key: getattr(item, key) for key in ("ge", "gt", "le", "lt") if getattr(item, key, None) is not None}
+            )
         low = (found["ge"], True) if "ge" in found else (found["gt"], False) if "gt" in found else None
         high = (found["le"], True) if "le" in found else (found["lt"], False) if "lt" in found else None
         return low, high

@@ -1,7 +1,7 @@
 """YAML and JSON text to plain dicts and lists, with nothing in it that could surprise.
 
-YAML by the 1.2 core schema, read from ruamel.yaml's events: 1e-3 is a number, 1:30, yes and on are text. No tags, no anchors,
-no second document, no key twice.
+YAML by the 1.2 core schema, read from ruamel.yaml's events: 1e-3 is a number; 1:30, yes and on are text. No tags, no
+anchors, no second document, no key twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_DEPTH = 4 * MAX_NESTING  # a block of the language is some four lists and m
 
 
 def read_json(text: str, file: str | None = None) -> Any:
-    """What a JSON text says. Raises StrategyError for anything that is no JSON, for NaN and for a key that stands twice."""
+    """What a JSON text says. Raises StrategyError for anything that is no JSON, for NaN and for a key given twice."""
     text = normalise(text, file)
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -30,7 +30,9 @@ def read_json(text: str, file: str | None = None) -> Any:
         if len(made) < len(items):
             names = [key for key, _ in items]
             twice = next(key for key in names if names.count(key) > 1)
-            raise StrategyError(f"the key {twice!r} stands twice", Path("the document", file), hint="remove one", code="duplicate")
+            raise StrategyError(
+                f"the key {twice!r} stands twice", Path("the document", file), hint="remove one", code="duplicate"
+            )
         return made
 
     def constant(name: str) -> Any:
@@ -50,7 +52,8 @@ def read_json(text: str, file: str | None = None) -> Any:
 
 def read_yaml(text: str, file: str | None = None) -> Any:
     """What a YAML text says, by the core schema of YAML 1.2. Raises StrategyError at the place of the first mistake."""
-    from ruamel.yaml import YAML, YAMLError  # only those who write YAML pay for it
+    from ruamel.yaml import YAML  # only those who write YAML pay for it
+    from ruamel.yaml.error import YAMLError
 
     text = normalise(text, file)
     reader = _YamlReader(text, file)
@@ -95,10 +98,15 @@ class _YamlReader:
                     raise self.wrong(event, "nested too deep", f"a document has at most {_MAX_DEPTH} levels")
                 made: Any = {} if kind == "MappingStart" else []
                 adders[-1](made, event)
-                adders.append(self.into(made) if kind == "MappingStart" else lambda value, event, made=made: made.append(value))
+                adders.append(self.into(made) if kind == "MappingStart" else self.onto(made))
             elif kind in ("MappingEnd", "SequenceEnd"):
                 adders.pop()
         return finished[0] if finished else None
+
+    @staticmethod
+    def onto(made: list[Any]) -> Callable[[Any, Any], None]:
+        """What takes the items of one sequence."""
+        return lambda value, event: made.append(value)
 
     def into(self, made: dict[Any, Any]) -> Callable[[Any, Any], None]:
         """What takes the keys and values of one mapping in turn."""

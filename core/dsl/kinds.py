@@ -36,7 +36,11 @@ def check_stage(step: Step, before: Step | None, place: Place, where: Where) -> 
     """Raise StrategyError where ``step`` cannot stand behind ``before`` at ``place``."""
     stage = step.stage
     if stage.kind not in ("logits processor", "sampler", "combinator", "search"):
-        hint = "it stands behind 'until'" if stage.kind == "stopping criterion" else "it stands in conditions and expressions"
+        hint = (
+            "it stands behind 'until'"
+            if stage.kind == "stopping criterion"
+            else "it stands in conditions and expressions"
+        )
         raise _wrong(f"'{stage.stage_name}' is a {stage.kind} and cannot stand in a pipeline", where, hint, "kind")
     if before is not None and ends(before.stage):
         raise _after(stage, before.stage, where)
@@ -49,7 +53,12 @@ def check_stage(step: Step, before: Step | None, place: Place, where: Where) -> 
 def check_stop(place: Place, where: Where) -> None:
     """Raise StrategyError where an ``until`` would never be asked."""
     if place is Place.BRANCH:
-        raise _wrong("'until' inside a block that does not run a row to its end", where, "put it behind the whole pipeline", "until")
+        raise _wrong(
+            "'until' inside a block that does not run a row to its end",
+            where,
+            "put it behind the whole pipeline",
+            "until",
+        )
 
 
 def check_labels(strategy: Strategy) -> None:
@@ -73,7 +82,12 @@ def whole(strategy: Strategy) -> None:
 
 def _after(stage: Stage, before: Stage, where: Where) -> StrategyError:
     if isinstance(before, Search):
-        return _wrong(f"'{stage.stage_name}' after the search '{before.stage_name}'", where, "a search ends its pipeline", "after-sampler")
+        return _wrong(
+            f"'{stage.stage_name}' after the search '{before.stage_name}'",
+            where,
+            "a search ends its pipeline",
+            "after-sampler",
+        )
     if isinstance(before, Combinator):
         message = f"'{stage.stage_name}' after a '{before.stage_name}' that ends in samplers"
         return _wrong(message, where, "take the samplers out of its blocks, or this stage away", "after-sampler")
@@ -86,11 +100,23 @@ def _after(stage: Stage, before: Stage, where: Where) -> StrategyError:
 
 def _check_search(stage: Search, place: Place, where: Where) -> None:
     if place is not Place.TOP:
-        inside = "inside another search" if place is Place.SEARCH else "in a block that a row is in for a token at a time"
-        raise _wrong(f"the search '{stage.stage_name}' {inside}", where, "a search ends a whole strategy or a phase", "search-place")
+        inside = (
+            "inside another search" if place is Place.SEARCH else "in a block that a row is in for a token at a time"
+        )
+        raise _wrong(
+            f"the search '{stage.stage_name}' {inside}",
+            where,
+            "a search ends a whole strategy or a phase",
+            "search-place",
+        )
     blocks = stage.children()
     if stage.needs_sampler and not blocks:
-        raise _wrong(f"'{stage.stage_name}' needs a block", where, f"write {stage.stage_name}(...) {{ ... | sample }}", "missing-argument")
+        raise _wrong(
+            f"'{stage.stage_name}' needs a block",
+            where,
+            f"write {stage.stage_name}(...) {{ ... | sample }}",
+            "missing-argument",
+        )
     for block in blocks:
         if stage.needs_sampler and not block.complete:
             message = f"no sampler in the block of '{stage.stage_name}'"
@@ -100,7 +126,12 @@ def _check_search(stage: Search, place: Place, where: Where) -> None:
 def _check_combinator(stage: Combinator, place: Place, where: Where) -> None:
     name = stage.stage_name
     if stage.sequential and place is Place.BRANCH:
-        raise _wrong(f"'{name}' in a block that a row is in for a token at a time", where, "it stands in a whole strategy", "place")
+        raise _wrong(
+            f"'{name}' in a block that a row is in for a token at a time",
+            where,
+            "it stands in a whole strategy",
+            "place",
+        )
     blocks: tuple[Any, ...] = stage.children()
     merges = not stage.sequential and type(stage).merge is not Combinator.merge
     for block in blocks:

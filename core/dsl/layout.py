@@ -1,4 +1,4 @@
-"""A whole program as ``fmt`` prints it: what is long or commented is broken, one stage or argument a line; no comment is lost."""
+"""A whole program as ``fmt`` prints it: what is long or commented is broken up, and no comment is lost."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ class _Layout:
             lines += self._before(_start(stage))
             mark = "| " if position else ""
             laid = self._stage(stage, column + len(mark))
-            lines += self._behind([mark + laid[0], *laid[1:]], stage, _start(rest[position]) if position < len(rest) else None)
+            lines += self._behind(
+                [mark + laid[0], *laid[1:]], stage, _start(rest[position]) if position < len(rest) else None
+            )
         if body.until is not None:
             lines += self._until(body.until, column, _start(body.patches[0]) if body.patches else _end(body))
         for position, patch in enumerate(body.patches):
@@ -117,7 +119,9 @@ class _Layout:
 
     def _until(self, test: syntax.Value, column: int, limit: int) -> list[str]:
         flat = f"until {render.value(test)}"
-        if not isinstance(test, syntax.Either | syntax.Both) or (len(flat) + column <= WIDTH and not self._commented(test)):
+        if not isinstance(test, syntax.Either | syntax.Both) or (
+            len(flat) + column <= WIDTH and not self._commented(test)
+        ):
             return [*self._before(_end(test)), *self._behind([flat], test, limit)]
         word = "or" if isinstance(test, syntax.Either) else "and"
         lines = self._before(_start(test))
@@ -173,7 +177,13 @@ class _Layout:
         flat = render.argument(arg)
         if len(flat) + len(INDENT) <= WIDTH and not self._commented(arg):
             return [flat]
-        mark = f"{arg.key.text}=" if arg.key is not None else f"{render.value(arg.weight)}: " if arg.weight is not None else ""
+        mark = (
+            f"{arg.key.text}="
+            if arg.key is not None
+            else f"{render.value(arg.weight)}: "
+            if arg.weight is not None
+            else ""
+        )
         if isinstance(arg.value, syntax.Block):
             laid = self._block(arg.value)
         elif isinstance(arg.value, syntax.ListOf | syntax.MapOf) and not self._commented(arg):
@@ -186,7 +196,11 @@ class _Layout:
 
 def _filled(node: syntax.ListOf | syntax.MapOf) -> list[str]:
     """A long list or map, as many items a line as fit."""
-    items = [render.value(i) for i in node.items] if isinstance(node, syntax.ListOf) else [render.pair(i) for i in node.pairs]
+    items = (
+        [render.value(i) for i in node.items]
+        if isinstance(node, syntax.ListOf)
+        else [render.pair(i) for i in node.pairs]
+    )
     lines = [""]
     for item in items:
         if lines[-1] and len(lines[-1]) + len(item) + 1 > WIDTH - 3 * len(INDENT):

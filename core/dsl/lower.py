@@ -1,9 +1,8 @@
-"""Strategy back to a syntax tree, the canonical one: what is left at its default is not written, patches and labels are."""
+"""Strategy back to a syntax tree, the canonical one: what is left at its default is not written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import singledispatch
 from typing import Any
 
 from ..errors import Path, StrategyError
@@ -20,10 +19,21 @@ _HERE = Path("a strategy built in Python")
 def lower(strategy: Strategy, *, named: bool = False, defaults: bool = False) -> syntax.Body:
     """The tree of a strategy.
 
-    As text is written: a stage's first argument by place, the others by name. ``named`` writes all of them by name, as documents
-    do; ``defaults`` writes also those that are left at their default. Raises StrategyError for a value no document can hold.
+    As text is written: a stage's leading required arguments by place, the others by name. ``named`` writes all of them
+    by name, as documents do; ``defaults`` writes also those that are left at their default. Raises StrategyError for a
+    value no document can hold.
     """
     return _Lower(named, defaults).body(strategy)
+
+
+def lower_test(test: Test) -> syntax.Value:
+    """The tree of a stop test or an expression, as text is written."""
+    return _Lower(named=False, defaults=False).test(test)
+
+
+def lower_value(value: Any) -> syntax.Value:
+    """The tree of a field's value, as documents write it."""
+    return _Lower(named=True, defaults=False).value(value)
 
 
 class _Lower:
@@ -33,7 +43,9 @@ class _Lower:
     def body(self, strategy: Strategy) -> syntax.Body:
         stages = tuple(self.step(step.stage, step.label) for step in strategy.pipeline)
         until = self.test(strategy.stop) if strategy.stop is not None else None
-        patches = tuple(syntax.Patch(_word(".".join(p.path)), self.value(p.value), where=_HERE) for p in strategy.patches)
+        patches = tuple(
+            syntax.Patch(_word(".".join(p.path)), self.value(p.value), where=_HERE) for p in strategy.patches
+        )
         return syntax.Body(stages, until, patches, where=_HERE)
 
     def block(self, strategy: Strategy) -> syntax.Block:
@@ -53,8 +65,9 @@ class _Lower:
     def call(self, stage: Stage, named: bool) -> tuple[syntax.Call, syntax.Block | None]:
         """The call, and the block behind it."""
         args: list[syntax.Arg] = []
-        block = None
-        for position, field in enumerate(fields(type(stage)).values()):
+        block, by_place = None, not named
+        for field in fields(type(stage)).values():
+            by_place = by_place and field.required and not field.admits(Strategy)
             value = getattr(stage, field.name)
             if not field.required and not self.defaults and _same(value, field.default):
                 continue
@@ -68,7 +81,6 @@ class _Lower:
             elif field.name == stage.variadic and (not named or field.admits(Strategy)):
                 args += self.variadic(field, value)
             else:
-                by_place = position == 0 and not named and not isinstance(value, Strategy)
                 key = None if by_place else _word(field.name)
                 args.append(syntax.Arg(self.field(field, value), key, where=_HERE))
         return syntax.Call(_word(stage.stage_name), tuple(args), stage.revision, where=_HERE), block
@@ -139,7 +151,11 @@ class _Lower:
                 return syntax.Call(name, call.args, where=_HERE)
             case Negative():
                 of = self.expression(node.of)
-                return syntax.Number(-of.value, where=_HERE) if isinstance(of, syntax.Number) else syntax.Minus(of, where=_HERE)
+                return (
+                    syntax.Number(-of.value, where=_HERE)
+                    if isinstance(of, syntax.Number)
+                    else syntax.Minus(of, where=_HERE)
+                )
             case Arithmetic():
                 left, right = self.expression(node.left), self.expression(node.right)
                 if isinstance(left, syntax.Chain) and (left.rest[0][0] in "+-") == (node.op in "+-"):

@@ -49,7 +49,8 @@ def check_depth(root: syntax.Node) -> None:
             depth += 1
         if depth > scan.MAX_NESTING:
             raise scan.too_deep(node.where)
-        for name in reversed(type(node).__match_args__):
+        names: tuple[str, ...] = type(node).__match_args__
+        for name in reversed(names):
             child = getattr(node, name)
             chained = name == "otherwise" and not isinstance(child, syntax.Block)
             todo.append((child, depth + chained))

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 YAML_SUFFIXES, JSON_SUFFIXES = (".yaml", ".yml"), (".json",)
 
 
-def from_text(text: str, *, trusted: bool = False, file: str | None = None, registry: Registry | None = None) -> Strategy:
-    """The strategy a text says. ``trusted`` lets it ``use`` files beside ``file`` (beside the working folder without one).
+def from_text(
+    text: str, *, trusted: bool = False, file: str | None = None, registry: Registry | None = None
+) -> Strategy:
+    """The strategy a text says. ``trusted`` lets it ``use`` files beside ``file``, or in the working folder without one.
 
     Raises StrategyError at the first mistake, with line, column and caret.
     """

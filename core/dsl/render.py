@@ -1,4 +1,4 @@
-"""Syntax tree to text, on one line: minimal parentheses, one spelling for everything. ``layout`` breaks what is long."""
+"""Syntax tree to text, on one line: minimal parentheses, one spelling for all. ``layout`` breaks what is long."""
 
 from __future__ import annotations
 

@@ -50,7 +50,9 @@ class Resolver:
         self._visits += 1
         try:
             if self._depth > 2 * MAX_NESTING:
-                raise StrategyError("nested too deep once its definitions are expanded", where, hint="make it flatter", code="too-deep")
+                raise StrategyError(
+                    "nested too deep once its definitions are expanded", where, hint="make it flatter", code="too-deep"
+                )
             if self._visits > MAX_VISITS:
                 raise _too_large("this grows too large once its parameters are expanded", where)
             yield
@@ -60,7 +62,7 @@ class Resolver:
     # names
 
     def entry(self, name: syntax.Word, scope: Scope, kinds: tuple[str, ...], more: tuple[str, ...] = ()) -> Entry:
-        """The registered stage of a name, of whatever kind; StrategyError with the nearest of the wanted ``kinds`` for an unknown one."""
+        """The registered stage of a name, of whatever kind. An error suggests one of the wanted ``kinds``."""
         known = scope.stages.get(name.text, name.text)
         entry = self.registry.find(known)
         if entry is None:
@@ -165,9 +167,7 @@ class Resolver:
             if not isinstance(rest, syntax.Block):
                 rest = syntax.Block(syntax.Body((rest,), where=rest.where), where=rest.where)
             args.append(("orelse", rest))
-        made = tuple(
-            syntax.Arg(value, syntax.Word(key, where=value.where), where=value.where) for key, value in args
-        )
+        made = tuple(syntax.Arg(value, syntax.Word(key, where=value.where), where=value.where) for key, value in args)
         entry = self.entry(name, scope, ("combinator",))
         return Step(self.make(entry, syntax.Call(name, made, node.revision, where=node.where), scope), None, node.where)
 
@@ -207,7 +207,10 @@ class Resolver:
         if definition in self._open:
             names = [item.let.name.text for item in (*self._open[self._open.index(definition) :], definition)]
             raise StrategyError(
-                f"'{names[0]}' is defined by itself: {' -> '.join(names)}", where, hint="a 'let' cannot be recursive", code="recursive"
+                f"'{names[0]}' is defined by itself: {' -> '.join(names)}",
+                where,
+                hint="a 'let' cannot be recursive",
+                code="recursive",
             )
         if not given and definition in self._done:
             return self._done[definition]
@@ -265,7 +268,11 @@ class Resolver:
     def _is_stage(self, node: syntax.Call, scope: Scope) -> bool:
         from ..expression import FUNCTIONS
 
-        return node.name.text not in FUNCTIONS and not node.name.text.startswith("raw.") and node.name.text not in scope.params
+        return (
+            node.name.text not in FUNCTIONS
+            and not node.name.text.startswith("raw.")
+            and node.name.text not in scope.params
+        )
 
 
 def _keyword(node: syntax.When) -> Where:

@@ -45,9 +45,7 @@ def normalise(text: str, file: str | None = None) -> str:
                 code="character",
             ) from None
         if size > MAX_BYTES:
-            raise StrategyError(
-                f"the text has {size:,} bytes, more than the {MAX_BYTES:,} allowed", code="too-long"
-            )
+            raise StrategyError(f"the text has {size:,} bytes, more than the {MAX_BYTES:,} allowed", code="too-long")
     return text
 
 
@@ -115,13 +113,13 @@ def unescape(literal: str, text: str, start: int, file: str | None = None) -> st
     for match in _ESCAPE.finditer(literal):
         here = start + match.start()
         escape = match[1] or ""
-        if len(escape) == 1 and escape not in _SIMPLE or not escape or escape == "u":
+        if (len(escape) == 1 and escape not in _SIMPLE) or not escape or escape == "u":
             span = Span(text, here, start + match.end(), file)
             hint = "four hexadecimal digits must follow" if escape == "u" else 'write r"..." or double the backslash'
             raise StrategyError(f"unknown escape '{match[0]}' in a string", span, hint=hint, code="escape")
         char = _SIMPLE.get(escape) or chr(int(escape[1:], 16))
         pair = half >= 0 and match.start() == done and "\udc00" <= char <= "\udfff"
-        if half >= 0 and not pair or half < 0 and "\udc00" <= char <= "\udfff":
+        if (half >= 0 and not pair) or (half < 0 and "\udc00" <= char <= "\udfff"):
             raise _lone(text, half if half >= 0 else here, file)
         pieces.append(literal[done : match.start()])
         if pair:

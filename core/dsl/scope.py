@@ -81,13 +81,19 @@ def _bring(use: syntax.Use, scope: Scope, registry: Registry, source: Source) ->
     prefix = f"{use.alias.text}." if use.alias is not None else ""
     if name in source.inside or len(source.inside) >= 16:
         path = " -> ".join([*source.inside, name])
-        raise StrategyError(f"'use' goes in circles: {path}", use.source.where, hint="remove one of them", code="recursive")
+        raise StrategyError(
+            f"'use' goes in circles: {path}", use.source.where, hint="remove one of them", code="recursive"
+        )
     if "/" in name or "\\" in name or name.startswith("."):
         text, inner = _file(use, source)
     elif name in registry.presets:
         text, inner = registry.presets[name][0], Source(inside=(*source.inside, name))
     else:
-        stages = [entry.name for entry in registry.entries.values() if entry.plugin.replace("-", "_") == name.replace("-", "_")]
+        stages = [
+            entry.name
+            for entry in registry.entries.values()
+            if entry.plugin.replace("-", "_") == name.replace("-", "_")
+        ]
         if not stages:
             raise _unknown_pack(use, registry)
         scope.stages.update({prefix + stage.rpartition(".")[2]: stage for stage in stages if prefix})
@@ -109,13 +115,20 @@ def _file(use: syntax.Use, source: Source) -> tuple[str, Source]:
     name, where = use.source.value, use.source.where
     if source.root is None or source.folder is None:
         raise StrategyError(
-            f"{name!r} is a file, which only a strategy from a file may use", where, hint="name a registered pack", code="untrusted"
+            f"{name!r} is a file, which only a strategy from a file may use",
+            where,
+            hint="name a registered pack",
+            code="untrusted",
         )
     path = (source.folder / name).resolve()
     if not path.is_relative_to(source.root.resolve()):
-        raise StrategyError(f"{name!r} lies outside {source.root}", where, hint="keep files under one folder", code="untrusted")
+        raise StrategyError(
+            f"{name!r} lies outside {source.root}", where, hint="keep files under one folder", code="untrusted"
+        )
     if str(path) in source.inside:
-        raise StrategyError(f"'use' goes in circles through {name!r}", where, hint="remove one of them", code="recursive")
+        raise StrategyError(
+            f"'use' goes in circles through {name!r}", where, hint="remove one of them", code="recursive"
+        )
     try:
         if path.stat().st_size > MAX_BYTES:
             raise StrategyError(f"{name!r} is larger than {MAX_BYTES:,} bytes", where, code="too-long")

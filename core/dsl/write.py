@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from . import render
 from .dump import document
 from .layout import format_body, format_program
-from .lower import lower
+from .lower import lower, lower_test
 from .read import JSON_SUFFIXES, YAML_SUFFIXES, program_of_file
 
 if TYPE_CHECKING:
-    from ..strategy import Strategy
+    from ..strategy import Strategy, Test
 
 
 def to_text(strategy: Strategy) -> str:
@@ -26,6 +26,11 @@ def to_text(strategy: Strategy) -> str:
 def to_lines(strategy: Strategy) -> str:
     """The canonical text on as many lines as it needs, without a newline at its end."""
     return format_body(lower(strategy))
+
+
+def test_text(test: Test) -> str:
+    """The canonical text of a stop test or of an expression."""
+    return render.value(lower_test(test))
 
 
 def to_dict(strategy: Strategy) -> dict[str, Any]:
@@ -60,7 +65,7 @@ def to_yaml(strategy: Strategy) -> str:
 
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # typed as None, takes a bool
     stream = io.StringIO()
     writer.dump(to_dict(strategy), stream)
     return stream.getvalue()

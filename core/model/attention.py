@@ -100,7 +100,7 @@ def slot_mask(
     if use_vmap:  # a function that may not broadcast: map it over each index, queries together with their row
         for dims in ((None, None, None, 0), (None, None, 0, None), (None, 0, None, None), (0, None, 0, None)):
             mask_function = torch.vmap(mask_function, in_dims=dims, out_dims=0)
-        mask = mask_function(rows, heads, queries, keys)
+        mask: Tensor = mask_function(rows, heads, queries, keys)
     else:
         mask = mask_function(rows[:, None, None, None], heads[None, :, None, None], queries[:, None, :, None], keys)
     mask = mask.expand(step.rows, -1, q_length, kv_length)

@@ -25,7 +25,7 @@ PREFILL_CHUNK = 512
 class Runner(Protocol):
     """What the loop asks of a model. Logits are float32 on ``device``; NaN passes through.
 
-    A request that does not fit (``max_length``, a slot that does not exist) raises ``RequestError`` before anything runs.
+    What does not fit (``max_length``, a slot that does not exist) raises ``RequestError`` before anything runs.
     """
 
     vocab_size: int

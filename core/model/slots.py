@@ -166,12 +166,8 @@ class SlotCache(Cache):
             for row, states in zip(targets, fresh, strict=True):
                 part[row, :, :length].copy_(states)
 
-    def bytes_per_position(self) -> int:
-        """Bytes that one position of one slot takes over all layers; 0 before the first pass."""
-        return sum(part.shape[1] * part.shape[3] * part.element_size() for part in self._parts())
-
     def bytes_by_device(self) -> dict[torch.device, int]:
-        """The same, for each device that holds layers."""
+        """Bytes that one position of one slot takes, by the device of the layers; empty before the first pass."""
         found: dict[torch.device, int] = {}
         for part in self._parts():
             size = part.shape[1] * part.shape[3] * part.element_size()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +14,6 @@ from ...core.errors import UsageError
 from .inputs import add_plugins, names_file, piped, spoken
 from .options import plugin_option
 from .output import FAILED, note, text
-
-if TYPE_CHECKING:
-    from ...core.strategy import Strategy
 
 #: the form of a file, by how its name ends; any other is text
 FORMS = {".yaml": "yaml", ".yml": "yaml", ".json": "json"}
@@ -64,20 +61,15 @@ def command(ctx: click.Context, strategy: str, write: bool, check: bool, to: str
 
 def _formatted(path: Path | None, source: str, form: str) -> str:
     """The canonical form, ending in a newline. Text to text needs no stage to be known."""
-    from ...core.dsl.layout import format_program
-    from ...core.dsl.parse import parse_program
-    from ...core.dsl.read import program_of_file
+    from ...core.dsl import write
     from ...core.strategy import Strategy
 
     if form == "text":
-        return format_program(program_of_file(path) if path is not None else parse_program(source))
-    return _document(Strategy.load(path) if path is not None else Strategy.parse(source), form)
-
-
-def _document(strategy: Strategy, form: str) -> str:
-    from ...core.dsl import write
-
-    return write.to_yaml(strategy) if form == "yaml" else write.to_json(strategy)
+        return write.format_file(path) if path is not None else write.format_text(source)
+    strategy = Strategy.load(path) if path is not None else Strategy.parse(source)
+    if form == "yaml":
+        return write.to_yaml(strategy)
+    return json.dumps(strategy.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _content(path: Path) -> str:

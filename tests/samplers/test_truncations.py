@@ -54,7 +54,7 @@ def test_top_k_narrows(bench: Any) -> None:
 
 def test_top_k_follows_a_schedule_down_to_off(bench: Any) -> None:
     """``3 -> 0``: rounded at each step, and 0 keeps everything."""
-    ramp = bench.stage("top_k", Ramp(3, 0, 3, bench.stage("linear")))
+    ramp = bench.stage("top_k", Ramp(3, 0, 3, bench.stage_of_schedule("linear")))
     logits = bench.logits_of([FOUR] * 4)
     outputs = [[], [0], [0] * 2, [0] * 3]
     assert bench.kept(ramp, logits, [1], outputs) == [[0, 1, 2], [0, 1], [0], [0, 1, 2, 3]]

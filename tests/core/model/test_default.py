@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
+from logitmill.core.model.convert import converted
+from logitmill.core.model.find import packaged_gguf
 from logitmill.core.model.load import load_model
 from logitmill.core.model.spec import DEFAULT_MODEL, LoadedModel, ModelSpec, require_chat_template
 from logitmill.core.tokens import TokenText, token_bytes, token_texts
+
+
+@functools.cache
+def _tokenizer() -> Any:
+    """Its tokenizer alone, for tests whose arguments hypothesis makes."""
+    packaged = packaged_gguf()
+    assert packaged is not None
+    return AutoTokenizer.from_pretrained(converted(packaged, DEFAULT_MODEL))
 
 
 @pytest.fixture(scope="session")
@@ -88,19 +102,3 @@ def test_unquantized_weights_are_float32() -> None:
     assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
     head, embeddings = loaded.model.get_output_embeddings(), loaded.model.get_input_embeddings()
     assert head.weight.data_ptr() == embeddings.weight.data_ptr()
-
-
-def _tokenizer():  # type: ignore[no-untyped-def]
-    from transformers import AutoTokenizer
-
-    from logitmill.core.model.convert import converted
-    from logitmill.core.model.find import packaged_gguf
-
-    if not _kept:
-        packaged = packaged_gguf()
-        assert packaged is not None
-        _kept.append(AutoTokenizer.from_pretrained(converted(packaged, DEFAULT_MODEL)))
-    return _kept[0]
-
-
-_kept: list[object] = []

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from transformers import GenerationConfig, GenerationMixin
+
 from logitmill.core.loader import registry
 from logitmill.core.model.generation import strategy_of
 from logitmill.core.strategy import AnyOf, Strategy
-from torch import Tensor
-from transformers import GenerationConfig, GenerationMixin
 
 VOCAB = 83
 PROMPT, OUTPUT = [3, 1, 4, 1, 5, 9, 2, 6], [5, 3, 5, 8, 9, 7]
@@ -92,7 +93,7 @@ def names(strategy: Strategy) -> list[str]:
     return [step.stage.stage_name for step in strategy.pipeline]
 
 
-def tests_of(strategy: Strategy) -> list[Any]:
+def leaves_of(strategy: Strategy) -> list[Any]:
     stop = strategy.stop
     return [] if stop is None else list(stop.tests) if isinstance(stop, AnyOf) else [stop]
 
@@ -106,7 +107,7 @@ def test_order_and_dialects() -> None:
 
 def test_what_ends_a_row() -> None:
     def stops(**fields: Any) -> list[Any]:
-        return tests_of(strategy_of(GenerationConfig(**fields), registry())[0])
+        return leaves_of(strategy_of(GenerationConfig(**fields), registry())[0])
 
     stage = registry().stage
     assert stops() == []

@@ -1,0 +1,97 @@
+"""Small models made on the spot, and engines over them. Tests get these through the fixtures of ``conftest.py``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from logitmill.core.engine import Engine
+from logitmill.core.model.runner import make_runner
+from logitmill.core.model.spec import LoadedModel
+from torch import Tensor
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+EOS = 256
+VOCAB = 257
+
+
+@functools.cache
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token for each byte, and <eos>; with a chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {letter: i for i, letter in enumerate(alphabet)} | {"<eos>": EOS}
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    return tokenizer
+
+
+def llama(seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A random Llama of two layers over bytes, in float32; wide weights, so that its tokens vary."""
+    options: dict[str, Any] = {
+        "vocab_size": VOCAB, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "initializer_range": 0.2, "max_position_embeddings": 2048, "eos_token_id": EOS,
+    }  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(LlamaConfig(**(options | changes))).eval().requires_grad_(False)
+
+
+def loaded(model: PreTrainedModel, tokenizer: Any = None) -> LoadedModel:
+    """What loading would have made of the model."""
+    tokenizer = byte_tokenizer() if tokenizer is None else tokenizer
+    return LoadedModel(
+        model, tokenizer, "small", "made by a test", None, torch.float32, torch.device("cpu"), bool(tokenizer.chat_template),
+        (EOS,), 2048, VOCAB, GenerationConfig(),
+    )  # fmt: skip
+
+
+def engine(
+    of: LoadedModel,
+    *,
+    rows: int = 8,
+    max_length: int = 256,
+    wrap: Callable[[Any], Any] = lambda runner: runner,
+    lookahead: bool | None = None,
+    batch_invariant: bool = False,
+    reference: bool = False,
+) -> Engine:
+    """An engine over a model. ``wrap`` may put something between it and the runner."""
+    runner = make_runner(of.model, rows=rows, max_length=max_length, batch_invariant=batch_invariant)
+    made = Engine(of, wrap(runner), batch_invariant=batch_invariant, reference=reference)
+    if lookahead is not None:
+        made.loop.lookahead = lookahead
+    return made
+
+
+class Faulty:
+    """A runner with faults. ``decode`` and ``prefill`` may be replaced by functions of (the runner, their arguments)."""
+
+    def __init__(self, runner: Any) -> None:
+        self.inner = runner
+        self.calls = 0
+        self.on_decode: Callable[[int, Tensor], Tensor] = lambda call, logits: logits
+        self.on_prefill: Callable[[Sequence[int], Tensor], Tensor] = lambda tokens, logits: logits
+        self.on_copy: Callable[[], None] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def decode(self, tokens: Tensor, rows: int) -> Tensor:
+        self.calls += 1
+        return self.on_decode(self.calls, self.inner.decode(tokens, rows))
+
+    def prefill(self, row: int, tokens: Sequence[int], start: int = 0) -> Tensor:
+        return self.on_prefill(tokens, self.inner.prefill(row, tokens, start=start))
+
+    def copy(self, source: int, target: int) -> None:
+        self.on_copy()
+        self.inner.copy(source, target)
