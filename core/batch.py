@@ -17,7 +17,7 @@ from .dist import Dist
 from .history import History
 from .request import Request, Row
 from .rng import Noise, RowNoise, fold
-from .session import Session
+from .session import Fault, Session
 from .stage import Search
 
 if TYPE_CHECKING:
@@ -137,9 +137,55 @@ class Batch:
             self._add(copy, logits[i : i + 1])
         self.regroup()
 
+    def advance(self, tokens: Tensor) -> Tensor:
+        """Searches may let rows go on from other rows of their request. ``tokens`` (int64 [n, 1]) is returned for each row."""
+        parents = list(range(len(self.rows)))
+        for request in {row.request for row in self.rows if len(row.request.rows) > 1}:
+            slots = [i for i, row in enumerate(self.rows) if row.request is request]
+            session, at = next((s, s.index.index(slots[0])) for s in self.sessions if slots[0] in s.index)
+            search = _search(session, at)
+            if search is None:
+                continue
+            try:
+                wanted = search.advance([self.rows[i] for i in slots])
+                if wanted is None:
+                    continue
+                if len(wanted) != len(slots) or not all(0 <= j < len(slots) for j in wanted):
+                    raise ValueError(f"advance returned {wanted}, which names no parent for each of {len(slots)} rows")
+            except Exception as error:  # a stranger's search may raise anything: its request ends, the loop does not
+                for i in slots:
+                    self.rows[i].fail(Fault(search.stage_name, error))
+                continue
+            for slot, j in zip(slots, wanted, strict=True):
+                parents[slot] = slots[j]
+        return tokens if parents == list(range(len(parents))) else self._follow(parents, tokens)
+
+    def _follow(self, parents: list[int], tokens: Tensor) -> Tensor:
+        """Row i goes on from row parents[i], under its own seed."""
+        where = {i: session.select([at]) for session in self.sessions for at, i in enumerate(session.index)}
+        rows, sessions = [], []
+        for i, parent in enumerate(parents):
+            row, session = self.rows[i], where[parent]
+            if i != parent:
+                owner = row.request
+                twin = self.rows[parent].fork(row.noise.seed, self._reader(True))
+                owner.rows[owner.rows.index(row)] = twin
+                row, session = twin, session.select([0, 0]).select([1])
+            session.index = [i]
+            rows.append(row)
+            sessions.append(session)
+        index = torch.tensor(parents, dtype=torch.int64, device=self.runner.device)
+        self.runner.select(parents)
+        self.history.select(parents)
+        self.rows, self.sessions = rows, sessions
+        if self.logits is not None:
+            self.logits = self.logits[index]
+        self.regroup()
+        return tokens[index]
+
     # -- rows go -------------------------------------------------------------------------------------------------------
 
-    def drop_ended(self, tokens: Tensor | None = None) -> Tensor | None:
+    def drop_ended(self, tokens: Tensor) -> Tensor:
         """Ended rows leave, and the last ones move into their places.
 
         ``tokens`` (int64 [n, 1]) is returned for who stays.
@@ -168,7 +214,7 @@ class Batch:
                 sessions.append(left)
         self.sessions = sessions
         self.regroup()
-        return None if tokens is None else tokens[index]
+        return tokens[index]
 
     def _park(self, count: int) -> None:
         """Slots that fall idle keep their cache. A row's last token was never decoded, so it ends before that."""

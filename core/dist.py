@@ -63,8 +63,8 @@ class Dist:
 
     @cached_property
     def alive(self) -> Tensor:
-        """bool [R, C]: tokens not removed."""
-        return self.logits > NEG_INF
+        """bool [R, C]: tokens not removed. NaN is no removal: a numerical fault must not be taken for one."""
+        return self.logits != NEG_INF
 
     @cached_property
     def kept(self) -> Tensor:
@@ -148,18 +148,17 @@ class Dist:
         return Dist(self.logits.gather(-1, columns), ids, vocab_size=self.vocab_size)
 
     def _best(self, k: int) -> Tensor:
-        """int64 [R, k]: columns of the k largest logits, ties to the lower id; unordered.
+        """int64 [R, k]: columns of the k largest logits, best first, ties to the lower id.
 
-        ``torch.topk`` promises no order among ties, so it only finds the cut: everything above it is in, and the lowest
-        ids at the cut fill up. A NaN row has no order at all and is left to the loop's numerical check.
+        ``torch.topk`` promises no order among ties, so it is given keys without any: the logit's bits as an integer of
+        the same order, and below them the column, counted downwards.
         """
         if "order" in self.__dict__:
             return self.order[:, :k]
-        cut = self.logits.topk(k, dim=-1).values[:, -1:]  # [R, 1]
-        above, level = self.logits > cut, self.logits == cut
-        room = k - above.sum(-1, keepdim=True)
-        chosen = above | (level & (level.cumsum(-1) <= room))
-        return chosen.to(torch.uint8).topk(k, dim=-1).indices
+        bits = (self.logits + 0.0).view(torch.int32)  # + 0.0 makes one zero of two
+        ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # negative floats descend with their bits
+        keys = (ascending.long() << 32) - torch.arange(self.columns, device=self.device)
+        return keys.topk(k, dim=-1).indices
 
     # -- lookups by token ----------------------------------------------------------------------------------------------
 

@@ -212,7 +212,9 @@ class Engine:
         if not is_chat(messages):
             raise RequestError('messages are a list of {"role": ..., "content": ...}, the first of them the oldest')
         try:
-            text = self.tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, add_generation_prompt=True)
+            text = self.tokenizer.apply_chat_template(
+                [dict(m) for m in messages], tokenize=False, add_generation_prompt=True
+            )
         except Exception as error:  # a template is a program of the model's author and may raise anything
             raise RequestError(f"the chat template refused these messages: {error}") from error
         return self.vocab.encode(str(text))
@@ -252,7 +254,11 @@ class Engine:
         for i, (prompt, (given, ready)) in enumerate(zip(prompts, plans, strict=True)):
             tokens = encode(prompt, self.tokenizer, self.vocab.size)
             shown = (
-                (prompt if isinstance(prompt, str) else str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)))
+                (
+                    prompt
+                    if isinstance(prompt, str)
+                    else str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+                )
                 if echo
                 else ""
             )

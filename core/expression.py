@@ -111,6 +111,10 @@ class Constant(Expression):
 
     value: float | bool | str | Pattern | tuple[float | str, ...]
 
+    def __post_init__(self) -> None:
+        if isinstance(self.value, tuple) and len({isinstance(item, str) for item in self.value}) > 1:
+            raise StrategyError("a list holds numbers or texts, not both", code="type")
+
     @property
     def kind(self) -> Kind:  # type: ignore[override]  # a constant's kind is its value's
         value = self.value[0] if isinstance(self.value, tuple) and self.value else self.value

@@ -108,7 +108,9 @@ class History:
         """(prompt lengths, lengths), int64 [R, 1] each."""
         if self._sizes is None:
             prompt = torch.tensor(self.prompt_sizes, dtype=torch.int64).reshape(-1, 1)
-            length = torch.tensor([len(row) + len(self._pending) for row in self.host], dtype=torch.int64).reshape(-1, 1)
+            length = torch.tensor([len(row) + len(self._pending) for row in self.host], dtype=torch.int64).reshape(
+                -1, 1
+            )
             self._sizes = prompt.to(self.device), length.to(self.device)
         return self._sizes
 

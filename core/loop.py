@@ -12,15 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .batch import Batch
 from .completion import Completion, Event
 from .context import Context
 from .errors import LogitmillError, ModelError, RequestError
 from .halt import Halt, Verdict
-from .request import Request, Row, unstarted
+from .request import Request, Row, stage_error, unstarted
 from .session import Fault, Proposal, Session
 from .stage import Search
-from .step import FLAGS, LAW_FAULT, LOGPROB, MODEL_FAULT, TOKEN, Drawn, draw, fail, numerical_fault, stage_error
+from .step import FLAGS, LAW_FAULT, LOGPROB, MODEL_FAULT, TOKEN, Drawn, draw, numerical_fault
 from .trace import traced
 
 if TYPE_CHECKING:
@@ -161,7 +163,9 @@ class Loop:
                 self._judge(session, at, i, [bool(flag) for flag in line[FLAGS:]], view)
         self.notify("on_step", StepEvent(self.steps, tuple(committed)))
         events = self._emit()
-        drawn.tokens = batch.drop_ended(drawn.tokens)  # type: ignore[assignment]  # given tokens, it gives tokens
+        drawn.tokens = batch.drop_ended(drawn.tokens)
+        if any(row.request.plan.rows > 1 for row in batch.rows):
+            drawn.tokens = batch.advance(drawn.tokens)
         return events
 
     def _traced(self, proposal: Proposal, at: int, i: int, drawn: Drawn) -> Any:
@@ -180,7 +184,7 @@ class Loop:
         try:
             verdict = self.halt.verdict(session, at, flags, ctx, text, row.offsets)
         except Exception as error:  # a stranger's criterion may raise anything: its row ends, the loop does not
-            fail(batch, i, Fault("until", error))
+            row.fail(Fault("until", error))
             return
         if verdict is None and len(batch.history.host[i]) >= self.runner.max_length:
             verdict = Verdict("length", "cache")
@@ -259,7 +263,7 @@ class Loop:
                 row.end(Verdict("cancelled", None))
             ended = self._emit()
             events += [event for event in ended if event.completion is not None]
-            self.batch.drop_ended()
+            self.batch.drop_ended(torch.zeros(len(self.batch), 1, dtype=torch.int64, device=self.runner.device))
         return events
 
     def _text_of(self, token: int) -> str:

@@ -8,9 +8,10 @@ a plan but the numbers in its Scalar fields and its stop tests.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -161,14 +162,23 @@ def plan(strategy: Strategy, *, as_written: bool = False, fragment: bool = False
             hint="end it in a sampler, as in '... | sample'",
             code="fragment",
         )
-    return Plan(strategy, _Builder(as_written).pipe(strategy, Counter())[0])
+    return Plan(strategy, _numbered(_Builder(as_written).pipe(strategy, Counter())[0], itertools.count()))
+
+
+def _numbered(pipe: Pipe, count: Iterator[int]) -> Pipe:
+    """The same pipe with its nodes numbered in the order they run in, so that rows of one shape have the same numbers."""
+    nodes = []
+    for node in pipe.nodes:
+        index = next(count)
+        nodes.append(replace(node, index=index, children=tuple(_numbered(child, count) for child in node.children)))
+    return replace(pipe, nodes=tuple(nodes))
 
 
 class _Builder:
-    """Numbers and keys the stages of one strategy."""
+    """Keys the stages of one strategy, and drops and moves what the plan may."""
 
     def __init__(self, as_written: bool) -> None:
-        self.as_written, self.count = as_written, 0
+        self.as_written = as_written
 
     def pipe(self, strategy: Strategy, seen: Counter[str]) -> tuple[Pipe, Counter[str]]:
         """A pipe, and how often each name has occurred on the paths that leave it."""
@@ -185,14 +195,13 @@ class _Builder:
         seen = seen + Counter({stage.stage_name: 1})
         occurrence = seen[stage.stage_name]
         name = step.label or (stage.stage_name if occurrence == 1 else f"{stage.stage_name}#{occurrence}")
-        index, self.count = self.count, self.count + 1
         children, after = [], seen
         if isinstance(stage, Combinator | Search):
             for child in stage.children():
                 pipe, path = self.pipe(child, seen)
                 children.append(pipe)
                 after = after | path  # the most on any path: no two stages of one row ever share a key
-        return Node(index, name, stage_key(name), stage, tuple(children)), after
+        return Node(0, name, stage_key(name), stage, tuple(children)), after
 
 
 def _drops(node: Node) -> bool:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from .completion import Completion, Logprobs, Timings, TokenLogprob, Usage
-from .errors import LogitmillError
+from .errors import LogitmillError, ModelError, StageError
 from .halt import Verdict
 from .planner import Plan
 from .rng import RowNoise
+from .session import Fault
 from .strategy import Strategy, Test
 from .tokens import TokenText
 from .trace import StepTrace
@@ -112,6 +113,10 @@ class Row:
         else:
             self.text += self.reader.finish()
 
+    def fail(self, fault: Fault) -> None:
+        """End it because a stage raised."""
+        self.end(Verdict("error", None), stage_error(fault, len(self.tokens), self.request.index))
+
     def fork(self, seed: int, reader: TokenText) -> Row:
         """A copy that goes its own way under another seed."""
         twin = Row(
@@ -176,6 +181,15 @@ def _read(
         )
         for token, logprob, top, which in zip(tokens, own, values, ids, strict=False)
     )  # fmt: skip
+
+
+def stage_error(fault: Fault, step: int, row: int) -> LogitmillError:
+    """The error a person reads, with the stage, the step and the row."""
+    if isinstance(fault.cause, StageError | ModelError):
+        return fault.cause
+    error = StageError(str(fault), stage=fault.stage, step=step, row=row)
+    error.__cause__ = fault.cause
+    return error
 
 
 def unstarted(request: Request, verdict: Verdict, error: LogitmillError | None) -> Completion:

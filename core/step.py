@@ -15,7 +15,7 @@ from torch import Tensor
 from .batch import Batch
 from .context import Context
 from .dist import Dist
-from .errors import LogitmillError, ModelError, NumericalError, StageError
+from .errors import NumericalError
 from .halt import Halt, Verdict
 from .session import Fault, Proposal, Session
 from .stage import Search
@@ -68,7 +68,7 @@ def _propose(batch: Batch, session: Session, raw: Dist, ctx: Context) -> list[tu
         return [(session, session.propose(*mine))]
     except Fault as fault:
         if session.rows == 1:
-            fail(batch, session.index[0], fault)
+            batch.rows[session.index[0]].fail(fault)
             return []
     return [pair for i in range(session.rows) for pair in _propose(batch, session.select([i]), raw, ctx)]
 
@@ -81,7 +81,7 @@ def _commit(
         return [(session, proposal)]
     except Fault as fault:
         if session.rows == 1:
-            fail(batch, session.index[0], fault)
+            batch.rows[session.index[0]].fail(fault)
             return []
     alone = [(session.select([i]), proposal.select(i)) for i in range(session.rows)]
     return [pair for one, own in alone for pair in _commit(batch, one, own, tokens, ctx)]
@@ -98,7 +98,7 @@ def _flags(batch: Batch, halt: Halt, session: Session, proposal: Proposal, ctx: 
         return halt.flags(session, proposal.law, view)
     except Exception as error:  # a stranger's criterion or signal may raise anything: its rows end, the loop does not
         for i in session.index:
-            fail(batch, i, error if isinstance(error, Fault) else Fault("until", error))
+            batch.rows[i].fail(error if isinstance(error, Fault) else Fault("until", error))
         return torch.zeros(session.rows, 0, dtype=torch.bool, device=ctx.device)
 
 
@@ -142,21 +142,6 @@ def _likeliest(dist: Dist, token: Tensor, count: int) -> tuple[Tensor, Tensor, T
 def faulty(dist: Dist) -> Tensor:
     """bool [R, 1]: NaN, +inf, or nothing left."""
     return ~torch.isfinite(dist.max_logit)
-
-
-def fail(batch: Batch, slot: int, fault: Fault) -> None:
-    """A row ends because a stage raised."""
-    row = batch.rows[slot]
-    row.end(Verdict("error", None), stage_error(fault, len(row.tokens), row.request.index))
-
-
-def stage_error(fault: Fault, step: int, row: int) -> LogitmillError:
-    """The error a person reads, with the stage, the step and the row."""
-    if isinstance(fault.cause, StageError | ModelError):
-        return fault.cause
-    error = StageError(str(fault), stage=fault.stage, step=step, row=row)
-    error.__cause__ = fault.cause
-    return error
 
 
 def numerical_fault(batch: Batch, slot: int, at: int, proposal: Proposal, raw: Dist, *, from_model: bool) -> None:

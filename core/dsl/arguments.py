@@ -14,7 +14,7 @@ from . import syntax
 from .expressions import build
 from .faults import Given, fault, missing_error, placed, type_error, unknown_error
 from .fields import Field, fields, shown
-from .scope import Scope
+from .scope import Scope, did_you_mean
 
 if TYPE_CHECKING:
     from .resolve import Resolver

@@ -14,20 +14,31 @@ from . import render
 
 #: code -> what it warns of, and why it matters
 CODES = {
-    "cut-after-temperature": "A min_p or top_p behind a temperature cuts the distribution that the temperature made. Above 1 that lets "
-    "in tokens the model itself finds unlikely; llama.cpp, for one, cuts first.",
-    "before-greedy": "Greedy takes the most likely token. A temperature or a truncation ahead of it keeps that token the most likely, so it "
-    "changes nothing.",
+    "cut-after-temperature": (
+        "A min_p or top_p behind a temperature cuts the distribution that the temperature made. Above 1 that lets in "
+        "tokens the model itself finds unlikely; llama.cpp, for one, cuts first."
+    ),
+    "before-greedy": (
+        "Greedy takes the most likely token. A temperature or a truncation ahead of it keeps that token the most "
+        "likely, so it changes nothing."
+    ),
     "removes-nothing": "A truncation whose argument turns it off, or which an earlier one has already done.",
-    "stop-is-eos": "A stop string that is an end-of-sequence token: 'eos' ends the row there already, and the token shows in no text.",
-    "no-bound": "Nothing bounds the length: a row that never meets its stop test runs until the cache or the model ends.",
-    "mirostat-after-cut": "Mirostat steers the surprise of what it draws by truncating itself; behind another truncation it cannot reach its target.",
+    "stop-is-eos": (
+        "A stop string that is an end-of-sequence token: 'eos' ends the row there already, and its text is not shown."
+    ),
+    "no-bound": (
+        "Nothing bounds the length: a row that never meets its stop test runs until the cache or the model ends."
+    ),
+    "mirostat-after-cut": (
+        "Mirostat steers the surprise of what it draws by truncating itself; behind another truncation it cannot reach "
+        "its target."
+    ),
 }
 
 _CUTS = ("min_p", "top_p")
 _TEMPERATURES = ("temperature", "dynamic_temperature")
 _EOS_TEXTS = frozenset(
-    "</s> <eos> <|end|> <|endoftext|> <|end_of_text|> <|im_end|> <|eot_id|> <|eom_id|> <end_of_turn> <|return|> <|end_of_turn|>".split()
+    "</s> <eos> <|end|> <|endoftext|> <|end_of_text|> <|im_end|> <|eot_id|> <|eom_id|> <end_of_turn> <|return|>".split()
 )
 
 

@@ -1,4 +1,4 @@
-"""Dicts, as JSON and YAML give them, to the same syntax tree: the canonical form, and the short one people write by hand.
+"""Dicts, as JSON and YAML give them, to the same syntax tree: the canonical form, and the short one people write.
 
 A place is a path, ``main.pipeline[1].args.p``. Wherever the canonical form has a mapping, a text of the language may
 stand that says the same: ``until: eos or max_tokens(64)``.

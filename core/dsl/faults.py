@@ -30,6 +30,7 @@ def placed(error: StrategyError, where: Where | None) -> StrategyError:
 
 
 def unknown_error(stage: type[Stage], key: syntax.Word) -> StrategyError:
+    """An argument that the stage does not have."""
     names = list(fields(stage))
     takes = f"it takes {', '.join(names)}" if names else "it takes none"
     hint = did_you_mean(key.text, names) or takes
@@ -39,6 +40,7 @@ def unknown_error(stage: type[Stage], key: syntax.Word) -> StrategyError:
 
 
 def missing_error(stage: type[Stage], field: Field, where: Where) -> StrategyError:
+    """An argument that the stage cannot do without."""
     hint = f"it is {field.wanted}" + (f", {field.range}" if field.range else "")
     if field.name == "block":
         hint = f"write {stage.stage_name}(...) {{ ... }}"
@@ -46,6 +48,7 @@ def missing_error(stage: type[Stage], field: Field, where: Where) -> StrategyErr
 
 
 def type_error(stage: type[Stage], field: Field, node: syntax.Value) -> StrategyError:
+    """A value of a kind that the field does not take."""
     hint = f"got {shown(node)}"
     if isinstance(node, syntax.Call) and not node.args:
         hint = did_you_mean(node.name.text, field.words) or (f'write "{node.name.text}"' if field.admits(str) else hint)

@@ -25,7 +25,7 @@ YAML_SUFFIXES, JSON_SUFFIXES = (".yaml", ".yml"), (".json",)
 def from_text(
     text: str, *, trusted: bool = False, file: str | None = None, registry: Registry | None = None
 ) -> Strategy:
-    """The strategy a text says. ``trusted`` lets it ``use`` files beside ``file``, or in the working folder without one.
+    """The strategy a text says. ``trusted`` lets it ``use`` files beside ``file`` (in the working folder without one).
 
     Raises StrategyError at the first mistake, with line, column and caret.
     """

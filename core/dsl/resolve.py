@@ -10,8 +10,9 @@ from ..registry import Entry, Registry
 from ..stage import Stage, StoppingCriterion
 from ..strategy import Patch, Step, Strategy, Test, all_of, any_of, as_test, negation
 from . import syntax
-from .arguments import changed, make, placed
+from .arguments import changed, make
 from .expressions import build
+from .faults import placed
 from .kinds import Place, check_labels, check_stage, check_stop
 from .scan import MAX_NESTING
 from .scope import Bound, Definition, Scope, Source, did_you_mean, read_scope
@@ -115,9 +116,11 @@ class Resolver:
                 added, stop = inner.pipeline, inner.stop
                 if stop is not None and (position + 1 < len(node.stages) or node.until is not None):
                     raise StrategyError(
-                        f"'{item.call.name.text}' has an 'until' of its own", item.where, hint="'until' stands once, at the end",
+                        f"'{item.call.name.text}' has an 'until' of its own",
+                        item.where,
+                        hint="'until' stands once, at the end",
                         code="order",
-                    )  # fmt: skip
+                    )
             for step in added:
                 where = item.call.name.where if isinstance(item, syntax.Stage) else _keyword(item)
                 check_stage(step, steps[-1] if steps else None, self._place, where)
@@ -197,9 +200,11 @@ class Resolver:
         if node.label is not None:
             if len(inner.pipeline) != 1:
                 raise StrategyError(
-                    f"'{name}' is {len(inner.pipeline)} stages, a label names one", node.label.where, hint="label a stage inside it",
+                    f"'{name}' is {len(inner.pipeline)} stages, a label names one",
+                    node.label.where,
+                    hint="label a stage inside it",
                     code="argument",
-                )  # fmt: skip
+                )
             return Strategy((Step(inner.pipeline[0].stage, node.label.text, node.where),), inner.stop)
         return inner
 

@@ -32,7 +32,7 @@ class Bracket:
 
 
 def normalise(text: str, file: str | None = None) -> str:
-    """``text`` with line ends as \\n and without a byte order mark; StrategyError where it is too long or no Unicode."""
+    """``text`` with one kind of line end and no byte order mark. StrategyError where it is too long or no Unicode."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if len(text) > MAX_BYTES or not text.isascii():
         try:

@@ -30,6 +30,7 @@ def schema(registry: Registry | None = None) -> Schema:
         registry = own()
     steps = [entry.load() for kind in _STEPS for entry in registry.of(kind)]
     tests = [entry.load() for entry in registry.of("stopping criterion")]
+    criteria = [part for test in tests for part in _criterion(test)]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "logitmill strategy",
@@ -37,7 +38,7 @@ def schema(registry: Registry | None = None) -> Schema:
         "$defs": {
             "program": _program(),
             "strategy": {"anyOf": [{"$ref": "#/$defs/body"}, _list(_ref("stage")), {"type": "string"}]},
-            "body": _object({"pipeline": _list(_ref("stage")), "until": _ref("test"), "with": _map(_ref("value"))}, ["pipeline"]),
+            "body": _object(_strategy_keys(), ["pipeline"]),
             "block": _block(),
             "expr": _object({"expr": _text("an expression of signals, as in 0.3 + 0.2*entropy")}, ["expr"]),
             "regex": _object({"regex": {"type": "string", "format": "regex"}}, ["regex"]),
@@ -49,7 +50,7 @@ def schema(registry: Registry | None = None) -> Schema:
                 ]
             },
             "stage": {"anyOf": [_names(steps), *(part for stage in steps for part in _stage(stage))]},
-            "test": {"anyOf": [_text("a test, as in eos or max_tokens(64)"), *_logic(), *(p for t in tests for p in _criterion(t))]},
+            "test": {"anyOf": [_text("a test, as in eos or max_tokens(64)"), *_logic(), *criteria]},
         },
     }  # fmt: skip
 

@@ -62,7 +62,7 @@ class Source:
 
 
 def read_scope(program: syntax.Program, registry: Registry, source: Source) -> Scope:
-    """The scope of a document's own items. Raises StrategyError for a pack that cannot be had and a name given twice."""
+    """The scope of a document's own items. Raises StrategyError for a pack that cannot be had or a name given twice."""
     scope = Scope()
     for item in program.items:
         if isinstance(item, syntax.Use):
@@ -104,9 +104,11 @@ def _bring(use: syntax.Use, scope: Scope, registry: Registry, source: Source) ->
             continue
         if prefix + key in scope.lets:
             raise StrategyError(
-                f"'{key}' of {name!r} is defined here already", use.where, hint='give the pack a name of its own: use "..." as x',
+                f"'{key}' of {name!r} is defined here already",
+                use.where,
+                hint='give the pack a name: use "..." as x',
                 code="duplicate",
-            )  # fmt: skip
+            )
         scope.lets[prefix + key] = definition
 
 

@@ -27,22 +27,30 @@ class Word(Node):
 
 @dataclass(frozen=True, slots=True)
 class Number(Node):
+    """``0.8``."""
+
     value: int | float
 
 
 @dataclass(frozen=True, slots=True)
 class Text(Node):
+    """``"..."``, or ``r"..."`` where ``raw``."""
+
     value: str
     raw: bool = False  # written r"..."
 
 
 @dataclass(frozen=True, slots=True)
 class Truth(Node):
+    """``true`` or ``false``."""
+
     value: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ListOf(Node):
+    """``[a, b]``."""
+
     items: tuple[Value, ...]
 
 
@@ -73,6 +81,8 @@ class Arg(Node):
 
 @dataclass(frozen=True, slots=True)
 class Minus(Node):
+    """``-a``."""
+
     operand: Value
 
 
@@ -86,6 +96,8 @@ class Chain(Node):
 
 @dataclass(frozen=True, slots=True)
 class Compare(Node):
+    """``a < b`` and its like."""
+
     op: str  # == != <= >= < > ~ in
     left: Value
     right: Value
@@ -93,6 +105,8 @@ class Compare(Node):
 
 @dataclass(frozen=True, slots=True)
 class Not(Node):
+    """``not a``."""
+
     operand: Value
 
 
@@ -132,6 +146,8 @@ Value = Number | Text | Truth | ListOf | MapOf | Call | Minus | Chain | Compare 
 
 @dataclass(frozen=True, slots=True)
 class Stage(Node):
+    """A call in a pipeline, with its block and its label."""
+
     call: Call
     block: Block | None = None
     label: Word | None = None
@@ -139,6 +155,8 @@ class Stage(Node):
 
 @dataclass(frozen=True, slots=True)
 class When(Node):
+    """``when test { ... } else ...``."""
+
     test: Value
     then: Block
     otherwise: Block | Stage | When | None = None
@@ -167,18 +185,24 @@ class Body(Node):
 
 @dataclass(frozen=True, slots=True)
 class Use(Node):
+    """``use "pack" as alias``."""
+
     source: Text
     alias: Word | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Param(Node):
+    """``t=0.9`` behind a definition's name."""
+
     name: Word
     default: Value
 
 
 @dataclass(frozen=True, slots=True)
 class Let(Node):
+    """``let name(params) = body``."""
+
     name: Word
     params: tuple[Param, ...]
     body: Body

@@ -37,7 +37,8 @@ def command(ctx: click.Context, settings: tuple[str, ...], plugin: tuple[str, ..
     add_plugins(plugin)
     strategy, overrides = wanted(options, settings)
     with open_engine(options) as engine:
-        strategy = bounded(engine.default_strategy if strategy is None else strategy, options["max_tokens"])
+        if strategy is None:
+            strategy = bounded(engine.default_strategy, options["max_tokens"])
         request = {"strategy": strategy, "overrides": overrides, "seed": options["seed"]}
         talk = Conversation(engine, request, options["system"], show_stats=options["stats"])
         if sys.stdin.isatty():

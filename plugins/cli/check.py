@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...core.errors import Span, StrategyError
+from ...core.errors import Span, StrategyError, UsageError
 from .inputs import add_plugins, strategy_of
 from .options import plugin_option
 from .output import USAGE, json_line, line, note
@@ -28,6 +28,7 @@ def command(ctx: click.Context, strategy: str, fragment: bool, ignore: tuple[str
     The exit status is 2 where the strategy is wrong, else 0: warnings do not change it.
     """
     add_plugins(plugin)
+    _known_codes(ignore)
     try:
         found = _whole(strategy_of(strategy), fragment)
         warnings = found.check(ignore=ignore)
@@ -42,6 +43,14 @@ def command(ctx: click.Context, strategy: str, fragment: bool, ignore: tuple[str
     for warning in warnings:
         note(str(warning))
     line("ok" if not warnings else f"ok, with {len(warnings)} warning{'s' * (len(warnings) > 1)}")
+
+
+def _known_codes(ignore: tuple[str, ...]) -> None:
+    from ...core.dsl.check import CODES
+
+    for code in ignore:
+        if code not in CODES:
+            raise UsageError(f"no warning has the code {code!r}; there are {', '.join(CODES)}")
 
 
 def _whole(strategy: Strategy, fragment: bool) -> Strategy:

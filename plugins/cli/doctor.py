@@ -24,7 +24,7 @@ class Finding:
     remedy: str = ""
 
 
-@click.command(short_help="Look at this installation: what works here, and what to do where it does not.")
+@click.command(short_help="Look at this installation: what works, what to do about the rest.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each finding, one a line.")
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:

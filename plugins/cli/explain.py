@@ -61,16 +61,19 @@ def command(ctx: click.Context, strategy: str, prompt: str | None, settings: tup
 
 
 def _stepwise(strategy: Strategy, settings: tuple[str, ...], steps: int) -> Strategy:
-    """The patched strategy, ended after so many tokens."""
+    """The patched strategy, ended after so many tokens. Raises StrategyError for a fragment."""
+    from ...core.dsl.kinds import whole
     from ...core.patch import patched
     from .inputs import overrides_of
     from .options import bounded
 
-    return bounded(patched(strategy, overrides_of(settings)), steps)
+    ready = patched(strategy, overrides_of(settings))
+    whole(ready)
+    return bounded(ready, steps)
 
 
 def planned(strategy: Strategy) -> list[str]:
-    """How the strategy is run: as written, as planned, and whether it waits for text at each step. Raises for a fragment."""
+    """How the strategy is run: as written, as planned, and whether it waits for text at each step."""
     from ...core.planner import plan
 
     written, built = plan(strategy, as_written=True), plan(strategy)

@@ -30,7 +30,7 @@ BUILTIN = {
     "schema": "Print the JSON Schema of strategies, for editors.",
     "stages": "List what a strategy can name, or describe one stage.",
     "plugins": "List the installed plugins.",
-    "doctor": "Look at this installation: what works here, and what to do where it does not.",
+    "doctor": "Look at this installation: what works, what to do about the rest.",
 }
 
 
@@ -129,7 +129,7 @@ def _distribution(entry: EntryPoint) -> str:
 def _load(entry: EntryPoint) -> click.Command:
     try:
         command = entry.load()
-    except Exception as caught:  # a stranger's module may raise anything when imported
+    except (Exception, SystemExit) as caught:  # a stranger's module may do anything when imported
         if _owner(entry) == DISTRIBUTION:
             raise
         reason = f"{type(caught).__name__}: {caught}".splitlines()[0]
@@ -161,7 +161,7 @@ commands = Commands(
     help=(
         "From a language model's logits to text under one declarative strategy.\n\n"
         "\b\n"
-        'logitmill run "A list of colors: red, blue" -s "temperature(0.8) | top_p(0.95) | sample until eos or max_tokens(40)"'
+        'logitmill run "Once upon a time" -s "min_p(0.1) | sample until max_tokens(64)"'
     ),
     epilog="Exit status: 0, 2 for a wrong strategy or usage, 1 for a failed run, 130 after Ctrl-C.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},

@@ -76,11 +76,20 @@ def bounded(strategy: Strategy, tokens: int | None) -> Strategy:
 
 
 def wanted(options: dict[str, Any], settings: Sequence[str]) -> tuple[Strategy | None, dict[str, Any]]:
-    """The strategy that the options give (None: the model's own), and the overrides. Nothing of the model is needed."""
+    """The strategy that the options give (None: the model's own), and the overrides.
+
+    Raises StrategyError for whatever is wrong without looking at a model, so that nobody waits for one first.
+    """
+    from ...core.dsl.kinds import whole
+    from ...core.patch import patched
     from .inputs import overrides_of, strategy_of
 
-    given = options["strategy"]
-    return (None if given is None else strategy_of(given)), overrides_of(settings)
+    overrides = overrides_of(settings)
+    if options["strategy"] is None:
+        return None, overrides
+    strategy = strategy_of(options["strategy"])
+    whole(patched(strategy, overrides))
+    return bounded(strategy, options["max_tokens"]), overrides
 
 
 __all__ = ["bounded", "model_options", "open_engine", "plugin_option", "strategy_options", "wanted"]

@@ -25,8 +25,8 @@ def command(ctx: click.Context, check: bool, as_json: bool) -> None:
         for item in found:
             json_line(item)
     else:
-        rows = [("plugin", "version", "status", "from"), *((i["name"], i["version"], i["status"], i["origin"]) for i in found)]
-        for row in columns(rows):
+        keys = ("name", "distribution", "version", "status", "origin")
+        for row in columns([("plugin", "package", "version", "status", "module"), *(tuple(item[key] for key in keys) for item in found)]):
             line(row)
         for item in found:
             if item["error"]:

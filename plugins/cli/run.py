@@ -48,8 +48,6 @@ def command(ctx: click.Context, prompt: str | None, settings: tuple[str, ...], p
     trace: Path | None = options["trace"]
     if trace is not None:
         trace.write_bytes(b"")  # a place that cannot be written is known before the model is loaded
-    if strategy is not None:
-        strategy = bounded(strategy, options["max_tokens"])
     with open_engine(options) as engine:
         if engine.tokenizer.chat_template and not options["chat_template"]:
             note(BYPASSED)
@@ -74,8 +72,8 @@ def _final(strategy: Strategy | None, overrides: dict[str, Any], options: dict[s
 
     if strategy is None:
         with open_engine(options) as engine:
-            strategy = engine.default_strategy
-    return patched(bounded(strategy, options["max_tokens"]), overrides)
+            strategy = bounded(engine.default_strategy, options["max_tokens"])
+    return patched(strategy, overrides)
 
 
 def _answers(engine: Engine, prompt: str, request: dict[str, Any], options: dict[str, Any]) -> list[Completion]:

@@ -29,7 +29,7 @@ def follow(stream: Stream, *, show: bool = True) -> Completion:
                     text(event.text)
                     shown = event.text
     finally:  # also before an error's message
-        if show and not shown.endswith("\n"):
+        if shown and not shown.endswith("\n"):
             text("\n")
     assert stream.completion is not None
     return stream.completion

@@ -86,19 +86,22 @@ def test_texts_of_tokens(default: LoadedModel) -> None:
     assert (texts[1], texts[216], texts[905]) == ("<|im_start|>", " ", " world")
 
 
-def test_it_answers_and_stops(default: LoadedModel) -> None:
+def answer(loaded: LoadedModel, tokens: int) -> list[int]:
+    """What it says about France's capital, greedily, by transformers' own generate."""
     messages = [{"role": "user", "content": "What is the capital of France?"}]
-    inputs = default.tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
-    out = default.model.generate(**inputs, max_new_tokens=80, do_sample=False)
-    answer = out[0, inputs["input_ids"].shape[1] :]
-    assert "Paris" in default.tokenizer.decode(answer)
-    assert answer[-1] == 2
+    tokenizer: Any = loaded.tokenizer
+    inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    out: Any = loaded.model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+    return [int(token) for token in out[0, inputs["input_ids"].shape[1] :]]
 
 
-def test_unquantized_weights_are_float32() -> None:
+def test_it_answers(default: LoadedModel) -> None:
+    assert "Paris" in default.tokenizer.decode(answer(default, 8))
+
+
+def test_unquantized_it_is_float32_and_stops() -> None:
     loaded = load_model(ModelSpec(quantize=None))
     assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
     head, embeddings = loaded.model.get_output_embeddings(), loaded.model.get_input_embeddings()
     assert head.weight.data_ptr() == embeddings.weight.data_ptr()
+    assert answer(loaded, 20)[-1] == 2

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, P
 from logitmill.core.model.runner import make_runner
 from logitmill.core.model.slotted import SlotRunner
 
-VOCAB, STEPS, MIXES = 320, 4, 25
+VOCAB, STEPS, MIXES = 320, 3, 6
 
 SMALL = {
     "vocab_size": VOCAB, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -43,11 +43,13 @@ def run(
     """Logits of ``prompt`` + ``follow`` in ``slot`` of ``rows``, among strangers, in slots that were used before."""
     runner = make_runner(model, rows=8, max_length=1024, batch_invariant=True, probe=False)
     for _ in range(chance.randrange(3) if rows > 1 else 0):
-        runner.prefill(chance.randrange(8), sequence(chance, chance.randrange(1, 400)))
+        runner.prefill(chance.randrange(8), sequence(chance, chance.randrange(1, 300)))
+    logits: list[Tensor] = []
     for row in range(rows):
-        strange = sequence(chance, chance.choice([1, 9, 60, 200, 500]))
+        strange = sequence(chance, chance.choice([1, 9, 60, 300]))
         first = runner.prefill(row, prompt if row == slot else strange)
-        logits = [first[0]] if row == slot else logits if row else []
+        if row == slot:
+            logits = [first[0]]
     for token in follow:
         ids = torch.tensor([[token if row == slot else chance.randrange(VOCAB)] for row in range(rows)])
         logits.append(runner.decode(ids, rows)[slot])
@@ -80,11 +82,12 @@ def test_bits_do_not_depend_on_company_when_quantized(quantize: str, tmp_path: o
     model = AutoModelForCausalLM.from_pretrained(
         str(tmp_path), quantization_config=config, device_map="cpu", dtype=torch.bfloat16
     )
-    check(model.eval(), 6)
+    check(model.eval(), 3)
 
 
 def test_models_whose_rows_meet_inside_decode_one_row_at_a_time() -> None:
     for kind, alone in (("fp32", False), ("experts", True)):
         runner = make_runner(build(kind), batch_invariant=True)
-        assert isinstance(runner, SlotRunner) and runner.alone is alone
+        assert isinstance(runner, SlotRunner)
+        assert runner.alone is alone
         assert runner.slotted

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from logitmill.core.model.runner import Runner, make_runner
 
-VOCAB, STEPS, WINDOW = 320, 40, 16
+VOCAB, STEPS, WINDOW = 320, 32, 16
 
 DEEP = {
     "vocab_size": VOCAB, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -108,15 +108,16 @@ def check(runner: Runner, model: PreTrainedModel) -> None:
     wanted = [expected(model, prompt) for prompt in batch]
     assert max(len(set(tokens)) for tokens in wanted) > 4, "the model's text has collapsed: nothing would be tested"
     assert greedy(runner, batch) == wanted
-    assert greedy(runner, batch, chunk=16) == wanted
-    assert greedy(runner, batch[4:5]) == wanted[4:5]
+    assert greedy(runner, batch[3:6], chunk=16) == wanted[3:6]
+    assert greedy(runner, batch[1:2]) == wanted[1:2]
 
 
 @pytest.mark.parametrize("name", SLOTTED)
 def test_slots_equal_generate(name: str) -> None:
     model = build(name, SLOTTED[name])
     runner = make_runner(model)
-    assert runner.slotted and runner.note is None
+    assert runner.slotted
+    assert runner.note is None
     check(runner, model)
 
 
@@ -132,7 +133,8 @@ def test_slots_equal_generate_with_eager_attention(name: str) -> None:
 def test_what_cannot_be_slotted_runs_row_by_row_and_says_so(name: str) -> None:
     model = build(name, SEQUENTIAL[name])
     runner = make_runner(model)
-    assert not runner.slotted and runner.note is not None and type(model).__name__ in runner.note
+    assert not runner.slotted
+    assert type(model).__name__ in str(runner.note)
     check(runner, model)
 
 
@@ -141,7 +143,8 @@ def test_a_rotary_embedding_that_looks_at_the_longest_row_is_held_below_its_chan
     model = build("Phi3", DEEP | {"original_max_position_embeddings": 64, "rope_parameters": rope})
     assert make_runner(model).max_length == 64
     longer = make_runner(model, max_length=256)
-    assert not longer.slotted and longer.note is not None and "max_length=64" in longer.note
+    assert not longer.slotted
+    assert "max_length=64" in str(longer.note)
 
 
 def test_generate_is_left_as_it_was() -> None:
