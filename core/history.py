@@ -43,20 +43,27 @@ class History:
 
     def join(self, prompt: Sequence[int], output: Sequence[int] = ()) -> int:
         """A new row behind the others. Returns its index."""
-        tokens = [*prompt, *output]
-        self.host.append(tokens)
-        self.prompt_sizes.append(len(prompt))
-        self._texts.append(None)
-        self._reserve(len(tokens) + 1)
-        row = torch.full((1, self._tokens.shape[1]), -1, dtype=torch.int64)
-        row[0, : len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
-        self._tokens = torch.cat([self._tokens, row.to(self.device)])
-        if self._counts is not None:
-            self._counts = torch.cat([self._counts, self._count(output)])
-        if self._prompt_counts is not None:
-            self._prompt_counts = torch.cat([self._prompt_counts, self._count(prompt)])
-        self._sizes = None
+        self.extend([prompt], [output])
         return self.rows - 1
+
+    def extend(self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> None:
+        """New rows behind the others, all at once."""
+        new = [[*prompt, *output] for prompt, output in zip(prompts, outputs, strict=True)]
+        if not new:
+            return
+        self.host.extend(new)
+        self.prompt_sizes.extend(map(len, prompts))
+        self._texts.extend([None] * len(new))
+        longest = max(map(len, new))
+        self._reserve(longest + 1)
+        block = torch.full((len(new), self._tokens.shape[1]), -1, dtype=torch.int64)
+        block[:, :longest] = torch.tensor([row + [-1] * (longest - len(row)) for row in new], dtype=torch.int64)
+        self._tokens = torch.cat([self._tokens, block.to(self.device)])
+        if self._counts is not None:
+            self._counts = torch.cat([self._counts, *map(self._count, outputs)])
+        if self._prompt_counts is not None:
+            self._prompt_counts = torch.cat([self._prompt_counts, *map(self._count, prompts)])
+        self._sizes = None
 
     def select(self, parents: Sequence[int]) -> None:
         """Row i becomes a copy of row parents[i]; rows not named are gone."""

@@ -58,13 +58,12 @@ def _prepare(
     vocab = Vocab(dist.columns, tokenizer, device=dist.device)
     noise = [RowNoise(s) for s in _seeds(seed, dist.rows)]
     history = History(dist.columns, dist.device, reader)
-    for tokens in prompts:
-        history.join(tokens)
+    history.extend(prompts, [[]] * len(prompts))
     prepared: dict[Any, Any] = {}
     session = None
     longest = max(map(len, outputs))
     ctx = _context(history, vocab, dist, noise, prepared)
-    session = Session.joined([Session.opened(built, ctx.select([i])) for i in range(dist.rows)])
+    session = Session.opened(built, ctx)
     if not session.phases or not longest:
         _replace(history, prompts, outputs)
         return dist, _context(history, vocab, dist, noise, prepared), session, [len(o) for o in outputs]
@@ -98,8 +97,7 @@ def _context(history: History, vocab: Vocab, dist: Dist, noise: list[RowNoise], 
 
 def _replace(history: History, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> None:
     history.select([])
-    for prompt, output in zip(prompts, outputs, strict=True):
-        history.join(prompt, output)
+    history.extend(prompts, outputs)
 
 
 def _logits(logits: Any) -> Tensor:

@@ -18,7 +18,6 @@ from typing import Any
 from .errors import StrategyError
 from .expression import Expression
 from .rng import stage_key
-from .scalar import Ramp
 from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage, StoppingCriterion
 from .strategy import AnyOf, Step, Strategy, Test
 
@@ -48,9 +47,17 @@ class Node:
             value = getattr(stage, field)
             if field in stage.scalars:
                 parts.append(value if value is None or isinstance(value, Expression) else "number")
-            elif not isinstance(value, Strategy):  # a block's shape is its child's
-                parts.append(value)
+            elif not (field == "seed" and isinstance(stage, Sampler)):  # a request's default: no draw reads it
+                parts.append(_without_blocks(value))
         return (*parts, *(child.shape for child in self.children))
+
+
+def _without_blocks(value: Any) -> Hashable:
+    """A field's value with nothing said about the blocks in it: a block's shape is its child's."""
+    if isinstance(value, tuple):
+        return tuple(map(_without_blocks, value))
+    held: Hashable = "block" if isinstance(value, Strategy) else value
+    return held
 
 
 @dataclass(frozen=True)
@@ -213,7 +220,7 @@ def _sooner(nodes: list[Node]) -> list[Node]:
     placed: list[Node] = []
     for node in nodes:
         at = len(placed)
-        if node.stage.ranks_only:
+        if node.stage.ranks_only and _fixed(node.stage):
             while at and _can_wait(placed[at - 1]):
                 at -= 1
         placed.insert(at, node)
@@ -222,11 +229,14 @@ def _sooner(nodes: list[Node]) -> list[Node]:
 
 def _can_wait(node: Node) -> bool:
     stage = node.stage
-    fixed = all(
-        getattr(stage, field) is None or isinstance(getattr(stage, field), int | float | Ramp)
-        for field in stage.scalars
-    )
-    return isinstance(stage, LogitsProcessor) and stage.monotone and stage.pointwise and fixed and not node.accepts
+    if not isinstance(stage, LogitsProcessor) or node.accepts:
+        return False
+    return stage.monotone and stage.pointwise and _fixed(stage)
+
+
+def _fixed(stage: Stage) -> bool:
+    """Whether its scalars are the same at any place of a pipeline: an expression reads the distribution where it stands."""
+    return not any(isinstance(getattr(stage, field), Expression) for field in stage.scalars)
 
 
 def describe(built: Plan) -> list[dict[str, Any]]:

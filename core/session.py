@@ -85,15 +85,15 @@ class Session:
 
     @classmethod
     def opened(cls, plan: Plan, ctx: Context) -> Session:
-        """One row before its first token."""
-        session = cls([plan], list(ctx.host_index))
+        """Rows of one plan before their first token."""
+        session = cls([plan] * ctx.rows, list(ctx.host_index))
         for node in plan.nodes:
             if isinstance(node.stage, LogitsProcessor | Sampler):
                 with _faults(node):
-                    session.states[node.index] = node.stage.init(ctx.at(node, [node.stage]))
+                    session.states[node.index] = node.stage.init(ctx.at(node, [node.stage] * ctx.rows))
             elif isinstance(node.stage, Combinator) and node.stage.sequential:
-                session.phases[node.index] = [0]
-                session.starts[node.index] = [len(ctx.history.host[ctx.host_index[0]])]
+                session.phases[node.index] = [0] * ctx.rows
+                session.starts[node.index] = [len(ctx.history.host[i]) for i in ctx.host_index]
         return session
 
     @property

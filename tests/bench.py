@@ -1,4 +1,7 @@
-"""Stages on a bench: contexts and distributions made by hand, without a model. Tests get this module as the fixture ``bench``."""
+"""Stages on a bench: contexts and distributions made by hand, without a model.
+
+Tests get this module as the fixture ``bench``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from logitmill.core.context import Context
 from logitmill.core.dist import Dist
 from logitmill.core.expression import Comparison, Constant, Expression, Read
@@ -20,7 +25,6 @@ from logitmill.core.stage import LogitsProcessor, Sampler, Signal, Stage, Stoppi
 from logitmill.core.strategy import Strategy
 from logitmill.core.tokens import TokenText
 from logitmill.core.vocab import Vocab
-from torch import Tensor
 
 INF = float("inf")
 
@@ -46,14 +50,13 @@ def context(
     eos: tuple[int, ...] = (),
     raw: Dist | None = None,
     scores: Tensor | None = None,
-    elapsed: Tensor | None = None,
+    elapsed: Sequence[float] | None = None,
 ) -> Context:
     """A context for dist's rows. ``prompt`` and ``output``: token ids, one list for all rows or one for each."""
     prompts, outputs = _rows(prompt, dist.rows), _rows(output, dist.rows)
     reader = None if tokenizer is None else functools.partial(TokenText, tokenizer, skip_special=False)
     history = History(dist.vocab_size, dist.device, reader)
-    for before, after in zip(prompts, outputs, strict=True):
-        history.join(before, after)
+    history.extend(prompts, outputs)
     noise = [RowNoise(seed) for seed in (seeds or range(dist.rows))]
     positions = [len(before) + len(after) for before, after in zip(prompts, outputs, strict=True)]
     vocab = Vocab(dist.vocab_size, tokenizer, eos, dist.device)
@@ -67,8 +70,10 @@ def _rows(tokens: Sequence[Any], rows: int) -> list[list[int]]:
 
 
 def run(stages: Stage | Sequence[Stage], dist: Dist, ctx: Context) -> Any:
-    """What a processor's apply, a sampler's law, a signal's read or a criterion's check returns: one stage for all rows, or a
-    stage for each, which then run stacked."""
+    """What a processor's apply, a sampler's law, a signal's read or a criterion's check returns.
+
+    One stage for all rows, or a stage for each, which then run stacked.
+    """
     written = [stages] * dist.rows if isinstance(stages, Stage) else list(stages)
     view = ctx.at(SimpleNamespace(key=stage_key(written[0].stage_name)), written)
     bound = _bound(written[0], written, dist, view)
@@ -104,21 +109,33 @@ def tokenizer() -> Any:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=317, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<|end|>"], show_progress=False
+        vocab_size=317,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|end|>"],
+        show_progress=False,
     )
-    made.train_from_iterator(["the cat however sat on the mat however the end yes yes 12 12 34 User: the cat\n\n"] * 8, trainer)
+    made.train_from_iterator(
+        ["the cat however sat on the mat however the end yes yes 12 12 34 User: the cat\n\n"] * 8, trainer
+    )
     made.add_tokens([AddedToken("<think>", normalized=False), AddedToken("</think>", normalized=False)])
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|end|>")
 
 
-def law(strategy: Any, logits: Any, prompt: Sequence[Any] = (), output: Sequence[Any] = (), *, as_written: bool = False, **more: Any) -> Dist:
-    """What a whole strategy draws from, on a context of its own. More than Strategy.distribution: any end-of-sequence ids."""
+def law(
+    strategy: Any,
+    logits: Any,
+    prompt: Sequence[Any] = (),
+    output: Sequence[Any] = (),
+    *,
+    as_written: bool = False,
+    **more: Any,
+) -> Dist:
+    """What a whole strategy draws from, with any end-of-sequence ids (Strategy.distribution takes none)."""
     built = plan(Strategy.of(strategy), as_written=as_written, fragment=True)
     table = torch.as_tensor(logits, dtype=torch.float32)
     dist = Dist(table if table.dim() == 2 else table[None])
     ctx = context(dist, prompt, output, **more)
-    session = Session.joined([Session.opened(built, ctx.select([i])) for i in range(dist.rows)])
-    return session.law(dist, ctx)
+    return Session.opened(built, ctx).law(dist, ctx)
 
 
 def stage_of_schedule(name: str) -> Any:

@@ -115,6 +115,8 @@ def slot_attention(
     """The model's own attention over the slots: ``[rows, heads, width, dim]`` to ``[rows, width, heads, dim]``."""
     step = _active.step
     attend = _eager_of(module) if _active.eager else sdpa_attention_forward
+    if step is not None:
+        step.attended = True
     if step is None or step.lengths is None:
         out, weights = attend(module, query, key, value, attention_mask, **kwargs)
         return out, weights

@@ -27,7 +27,8 @@ class Step:
     ``positions`` is int64 ``[rows, width]``: where each new token lies in its slot. ``length`` is how many positions
     attention reads, at least 1 + the largest position. ``lengths`` gives that number for each row where rows are to
     be attended one by one (batch invariance), else None. ``start`` is set where the pass is one row that writes
-    ``start .. start + width - 1``. ``written`` turns true when the first layer has written its states.
+    ``start .. start + width - 1``. ``written`` turns true when the first layer has written its states,
+    ``attended`` when the model has called our attention (one that does not go through the interface never does).
     """
 
     first: int
@@ -38,6 +39,7 @@ class Step:
     start: int | None = None
     lengths: tuple[int, ...] | None = None
     written: bool = False
+    attended: bool = False
     _index: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def index(self, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -46,6 +46,7 @@ class SlotRunner:
         self.vocab_size = int(model.config.get_text_config(decoder=True).vocab_size)
         self.bytes_by_device: dict[torch.device, int] = {}
         self.bytes_per_position = 0
+        self.read_at_least = 0  # positions attention reads where rows are stepped together; raised by the self-check
         self.reset()
 
     def reset(self) -> None:
@@ -151,7 +152,7 @@ class SlotRunner:
         """One pass over the slots ``first .. first + len(tokens) - 1``, of which ``live`` are in use."""
         count, width = tokens.shape
         ends = [length + width for length in self.lengths[first : first + count]]
-        self._reserve(first + count, max(ends))
+        self._reserve(first + count, max(self.read_at_least, *ends))
         for row, end in enumerate(ends, first):
             self._written[row] = max(self._written[row], end)
         positions = self._lengths[first : first + count, None] + torch.arange(width, device=self.device)
@@ -159,9 +160,9 @@ class SlotRunner:
             step = Step(first, 1, width, ends[0], positions, start=ends[0] - width)
         elif self.batch_invariant:
             own = tuple(_rounded(end) for end in ends)
-            step = Step(first, count, width, max(own), positions, lengths=own)
+            step = Step(first, count, width, max(self.read_at_least, *own), positions, lengths=own)
         else:
-            longest = max(ends[:live])
+            longest = max(self.read_at_least, *ends[:live])
             step = Step(first, count, width, longest if self._exact else _rounded(longest), positions)
         return self._forward(self.cache, tokens, step, 0)
 

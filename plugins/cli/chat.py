@@ -28,7 +28,7 @@ WELCOME = "/system TEXT sets the system message, /reset starts over, /exit or Ct
 @click.option("--stats", is_flag=True, help="Tokens, speed and seed after each answer, to stderr.")
 @plugin_option
 @click.pass_context
-def command(ctx: click.Context, settings: tuple[str, ...], plugin: tuple[str, ...], **options: Any) -> None:
+def command(ctx: click.Context, /, settings: tuple[str, ...], plugin: tuple[str, ...], **options: Any) -> None:
     """Talk with a chat model, by its chat template.
 
     Lines that start with a slash are commands: /system TEXT, /reset, /exit. Where standard input is no terminal, each of its
@@ -52,7 +52,9 @@ def command(ctx: click.Context, settings: tuple[str, ...], plugin: tuple[str, ..
 class Conversation:
     """The messages so far, and what a line does to them."""
 
-    def __init__(self, engine: Engine, request: dict[str, Any], system: str | None, *, show_stats: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, request: dict[str, Any], system: str | None, *, show_stats: bool = False
+    ) -> None:
         self.engine, self.request, self.show_stats = engine, request, show_stats
         self.failed = False
         self.reset(system)
@@ -80,7 +82,11 @@ class Conversation:
             note("a new conversation" + (" under the same system message" if self.system else ""))
         elif word == "/system":
             self.reset(rest or None)
-            note("a new conversation under this system message" if rest else "a new conversation without a system message")
+            note(
+                "a new conversation under this system message"
+                if rest
+                else "a new conversation without a system message"
+            )
         else:
             note(f"no command {word}: there are /system TEXT, /reset and /exit")
         return True

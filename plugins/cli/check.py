@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="A JSON object with errors and warnings.")
 @plugin_option
 @click.pass_context
-def command(ctx: click.Context, strategy: str, fragment: bool, ignore: tuple[str, ...], as_json: bool, plugin: tuple[str, ...]) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    strategy: str,
+    fragment: bool,
+    ignore: tuple[str, ...],
+    as_json: bool,
+    plugin: tuple[str, ...],
+) -> None:
     """Check a strategy, given as text, as a file or on standard input ("-"). No model is needed.
 
     The exit status is 2 where the strategy is wrong, else 0: warnings do not change it.

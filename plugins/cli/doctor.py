@@ -27,7 +27,7 @@ class Finding:
 @click.command(short_help="Look at this installation: what works, what to do about the rest.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each finding, one a line.")
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:
+def command(ctx: click.Context, /, as_json: bool) -> None:
     """Look at this installation: versions, torch, the processor, GPUs, bitsandbytes, the default model, the cache, plugins.
 
     Nothing is downloaded and nothing is changed. The exit status is 1 where something does not work.
@@ -62,7 +62,9 @@ def examine() -> Iterator[Finding]:
             yield from check()
         except Exception as error:  # whatever is broken here is what the person wants to know
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            yield Finding(subject, "fault", f"cannot be looked at: {reason}", "reinstall: pip install --force-reinstall logitmill")
+            yield Finding(
+                subject, "fault", f"cannot be looked at: {reason}", "reinstall: pip install --force-reinstall logitmill"
+            )
 
 
 def _python() -> Iterator[Finding]:

@@ -25,15 +25,33 @@ MOST = 5
 @click.argument("strategy", metavar="STRATEGY")
 @click.argument("prompt", required=False)
 @click.option("--steps", type=click.IntRange(min=1), default=1, metavar="N", help="How many tokens. Default: 1.")
-@click.option("--top", type=click.IntRange(1, MOST), default=3, metavar="K", help="How many candidates to show, at most 5. Default: 3.")
-@click.option("--set", "settings", multiple=True, metavar="NAME.FIELD=VALUE", help="Change a stage's field. Repeatable.")
+@click.option(
+    "--top",
+    type=click.IntRange(1, MOST),
+    default=3,
+    metavar="K",
+    help="How many candidates to show, at most 5. Default: 3.",
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME.FIELD=VALUE", help="Change a stage's field. Repeatable."
+)
 @click.option("--seed", type=int, metavar="N", help="Where the random numbers start. Default: drawn.")
-@click.option("--chat-template", is_flag=True, help="Lay the prompt out as a user's message, by the model's chat template.")
+@click.option(
+    "--chat-template", is_flag=True, help="Lay the prompt out as a user's message, by the model's chat template."
+)
 @click.option("--json", "as_json", is_flag=True, help="The trace, one JSON object a step.")
 @model_options
 @plugin_option
 @click.pass_context
-def command(ctx: click.Context, strategy: str, prompt: str | None, settings: tuple[str, ...], plugin: tuple[str, ...], **options: Any) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    strategy: str,
+    prompt: str | None,
+    settings: tuple[str, ...],
+    plugin: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Show what each stage of STRATEGY (text or a file) does to the distribution of the token that follows PROMPT.
 
     For each stage: how many candidates it leaves, the probability it removes, the entropy (nats) before and after, and the
@@ -79,7 +97,9 @@ def planned(strategy: Strategy) -> list[str]:
     written, built = plan(strategy, as_written=True), plan(strategy)
     lines = [f"as written: {_order(written)}"]
     if _order(built) != _order(written):
-        lines.append(f"as planned: {_order(built)}  (the same law in fewer operations; the tables follow what is written)")
+        lines.append(
+            f"as planned: {_order(built)}  (the same law in fewer operations; the tables follow what is written)"
+        )
     if built.host_coupled:
         lines.append("host-coupled: it reads text, so each step waits for the text of the one before")
     return lines
@@ -87,7 +107,9 @@ def planned(strategy: Strategy) -> list[str]:
 
 def _order(built: Plan) -> str:
     def words(pipe: Pipe) -> str:
-        return " | ".join(" ".join([node.name, *(f"{{ {words(child)} }}" for child in node.children)]) for node in pipe.nodes)
+        return " | ".join(
+            " ".join([node.name, *(f"{{ {words(child)} }}" for child in node.children)]) for node in pipe.nodes
+        )
 
     return words(built.root)
 

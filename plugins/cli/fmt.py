@@ -26,7 +26,9 @@ FORMS = {".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 @click.option("--to", type=click.Choice(["text", "json", "yaml"]), help="The form to print. Default: the form it has.")
 @plugin_option
 @click.pass_context
-def command(ctx: click.Context, strategy: str, write: bool, check: bool, to: str | None, plugin: tuple[str, ...]) -> None:
+def command(
+    ctx: click.Context, /, strategy: str, write: bool, check: bool, to: str | None, plugin: tuple[str, ...]
+) -> None:
     """Print a strategy, given as text, as a file or on standard input, in its canonical form.
 
     Text keeps its comments, lets and uses. JSON and YAML are the document that the strategy's hash is taken from, with
@@ -41,13 +43,21 @@ def command(ctx: click.Context, strategy: str, write: bool, check: bool, to: str
     if write and path is None:
         raise UsageError("--write needs a file to write to")
     if write and form != own:
-        raise UsageError(f"--write keeps the form of the file, {own}; to convert it: logitmill fmt {path} --to {form} > OTHER")
+        raise UsageError(
+            f"--write keeps the form of the file, {own}; to convert it: logitmill fmt {path} --to {form} > OTHER"
+        )
     source = piped("strategy") if strategy == "-" else spoken(strategy, "the strategy") if path is None else ""
     before = _content(path) if path is not None else source.rstrip("\n") + "\n"
     after = _formatted(path, source, form)
     if check:
         if before != after and form == own:
-            note("".join(difflib.unified_diff(before.splitlines(True), after.splitlines(True), "as it is", "as fmt writes it")).rstrip("\n"))
+            note(
+                "".join(
+                    difflib.unified_diff(
+                        before.splitlines(True), after.splitlines(True), "as it is", "as fmt writes it"
+                    )
+                ).rstrip("\n")
+            )
             ctx.exit(FAILED)
         return
     if not write or path is None:

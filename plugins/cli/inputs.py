@@ -34,7 +34,9 @@ def decoded(data: bytes, where: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte = data[error.start]
-        raise UsageError(f"{where} is not UTF-8 text: byte 0x{byte:02x} at offset {error.start}; convert it first (iconv -t utf-8)") from None
+        raise UsageError(
+            f"{where} is not UTF-8 text: byte 0x{byte:02x} at offset {error.start}; convert it first (iconv -t utf-8)"
+        ) from None
 
 
 def prompt_of(argument: str | None) -> str:
@@ -106,7 +108,9 @@ def add_plugins(sources: Sequence[str]) -> None:
         except PluginError as error:
             raise UsageError(f"--plugin {source}: {error}") from error
         if not any(plugins().manager.get_hookcallers(added.module) or ()):
-            raise UsageError(f"--plugin {source}: registers nothing; write a function such as register_samplers(register) under @hookimpl")
+            raise UsageError(
+                f"--plugin {source}: registers nothing; write a function such as register_samplers(register) under @hookimpl"
+            )
 
 
 def _file(path: Path) -> Any:

@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .doctor import Finding
 
@@ -26,7 +27,9 @@ def torch() -> Iterator[Finding]:
     build = "CUDA " + str(library.version.cuda) if library.version.cuda else "no CUDA in this build"
     found = f"{library.__version__}, {threads} threads on {cores} cores, {build}"
     if threads > cores:
-        yield Finding("torch runs", "note", found, f"more threads than cores slow each other down: OMP_NUM_THREADS={cores}")
+        yield Finding(
+            "torch runs", "note", found, f"more threads than cores slow each other down: OMP_NUM_THREADS={cores}"
+        )
     else:
         yield Finding("torch runs", "ok", found)
 
@@ -41,7 +44,10 @@ def processor() -> Iterator[Finding]:
     from ...core.model.quantize import cpu_has_bfloat16
 
     flags = _flags()
-    known = ", ".join(dict.fromkeys(words for flag, words in FEATURES.items() if flag in flags)) or "no vector extension known"
+    known = (
+        ", ".join(dict.fromkeys(words for flag, words in FEATURES.items() if flag in flags))
+        or "no vector extension known"
+    )
     computes = "bfloat16" if cpu_has_bfloat16() else "float32 (no bfloat16 arithmetic here)"
     yield Finding("processor", "ok", f"{platform.machine()}: {known}; quantized models compute in {computes}")
 
@@ -51,7 +57,12 @@ def _flags() -> set[str]:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:  # not Linux: platform's name has to do
         return set()
-    return {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.partition(":")[2].split()}
+    return {
+        flag
+        for line in lines
+        if line.lower().startswith(("flags", "features"))
+        for flag in line.partition(":")[2].split()
+    }
 
 
 def gpus() -> Iterator[Finding]:
@@ -63,7 +74,11 @@ def gpus() -> Iterator[Finding]:
             free, total = library.cuda.mem_get_info(index)
             major, minor = library.cuda.get_device_capability(index)
             name = library.cuda.get_device_name(index)
-            yield Finding(f"cuda:{index}", "ok", f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, compute capability {major}.{minor}")
+            yield Finding(
+                f"cuda:{index}",
+                "ok",
+                f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, compute capability {major}.{minor}",
+            )
         return
     if library.backends.mps.is_available():
         yield Finding("gpu", "ok", "Apple's, as device mps")
@@ -91,20 +106,24 @@ def bitsandbytes() -> Iterator[Finding]:
                 off = _layer_error(kind, device)
             except Exception as error:  # a missing native library raises whatever it likes
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                yield Finding(subject, "fault", reason, "reinstall bitsandbytes, or load with quantize=None (--quantize none)")
+                yield Finding(
+                    subject, "fault", reason, "reinstall bitsandbytes, or load with quantize=None (--quantize none)"
+                )
                 continue
             if off > TOLERANCE:
-                yield Finding(subject, "fault", f"a layer is off by {off:.1%}", "upgrade bitsandbytes; until then --quantize none")
+                yield Finding(
+                    subject, "fault", f"a layer is off by {off:.1%}", "upgrade bitsandbytes; until then --quantize none"
+                )
             else:
                 yield Finding(subject, "ok", f"a layer runs, off by {off:.1%} from its own weights")
 
 
 def _layer_error(kind: str, device: str) -> float:
     """How far a quantized layer's output is from its weights' own, relative to its size."""
-    import bitsandbytes as library
+    import bitsandbytes
     import torch
-    from bitsandbytes import functional
 
+    library: Any = bitsandbytes  # it has no types
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(64, 256, generator=generator)
     inputs = torch.randn(4, 256, generator=generator).to(device)
@@ -117,7 +136,7 @@ def _layer_error(kind: str, device: str) -> float:
     with torch.no_grad():
         found = layer(inputs).float()
         if kind == "nf4":
-            held = functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+            held = library.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
         else:
             held = layer.state.CB.float() * layer.state.SCB.float().unsqueeze(1) / 127
         expected = inputs @ held.T

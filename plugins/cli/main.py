@@ -45,7 +45,9 @@ class Commands(click.Group):
         if own is not None:
             return _load(own)
         if len(foreign) > 1:
-            raise UsageError(f"the command {name!r} is claimed by {' and '.join(map(_distribution, foreign))}: uninstall one of them")
+            raise UsageError(
+                f"the command {name!r} is claimed by {' and '.join(map(_distribution, foreign))}: uninstall one of them"
+            )
         return _load(foreign[0]) if foreign else None
 
     def resolve_command(
@@ -61,7 +63,12 @@ class Commands(click.Group):
         foreign = _foreign()
         if foreign:
             with formatter.section("Commands from plugins"):
-                formatter.write_dl([(name, f"from {' and '.join(map(_distribution, found))}") for name, found in sorted(foreign.items())])
+                formatter.write_dl(
+                    [
+                        (name, f"from {' and '.join(map(_distribution, found))}")
+                        for name, found in sorted(foreign.items())
+                    ]
+                )
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -133,9 +140,13 @@ def _load(entry: EntryPoint) -> click.Command:
         if _owner(entry) == DISTRIBUTION:
             raise
         reason = f"{type(caught).__name__}: {caught}".splitlines()[0]
-        raise click.ClickException(f"the command {entry.name!r} of {_distribution(entry)} cannot be imported: {reason}") from caught
+        raise click.ClickException(
+            f"the command {entry.name!r} of {_distribution(entry)} cannot be imported: {reason}"
+        ) from caught
     if not isinstance(command, click.Command):
-        raise click.ClickException(f"the command {entry.name!r} of {_distribution(entry)} is no click command: {entry.value} is {command!r}")
+        raise click.ClickException(
+            f"the command {entry.name!r} of {_distribution(entry)} is no click command: {entry.value} is {command!r}"
+        )
     return command
 
 
@@ -166,7 +177,9 @@ commands = Commands(
     epilog="Exit status: 0, 2 for a wrong strategy or usage, 1 for a failed run, 130 after Ctrl-C.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     params=[
-        click.Option(["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version.")
+        click.Option(
+            ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+        )
     ],
 )
 
@@ -174,5 +187,3 @@ commands = Commands(
 def main() -> NoReturn:
     """The console script."""
     commands.main()
-
-

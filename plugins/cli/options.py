@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 #: options of the model, by the keyword of lm.load that they set
-LOADING = ("model", "quantize", "device", "dtype", "max_length", "revision", "batch_invariant", "reference", "trust_remote_code")
+LOADING = (
+    "model",
+    "quantize",
+    "device",
+    "dtype",
+    "max_length",
+    "revision",
+    "batch_invariant",
+    "reference",
+    "trust_remote_code",
+)
 
 
 def _all(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
@@ -27,15 +37,28 @@ def _all(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
 
 
 plugin_option = click.option(
-    "--plugin", "plugin", multiple=True, metavar="FILE.py|MODULE", help="Register this plugin too. It runs, so trust it. Repeatable."
+    "--plugin",
+    "plugin",
+    multiple=True,
+    metavar="FILE.py|MODULE",
+    help="Register this plugin too. It runs, so trust it. Repeatable.",
 )
 
 model_options = _all(
     click.option("-m", "--model", metavar="MODEL", help="Hub id, folder or GGUF file. Default: SmolLM2-135M-Instruct."),
-    click.option("-q", "--quantize", type=click.Choice(["nf4", "fp4", "int8", "none"]), help="How the weights are held. Default: nf4."),
+    click.option(
+        "-q",
+        "--quantize",
+        type=click.Choice(["nf4", "fp4", "int8", "none"]),
+        help="How the weights are held. Default: nf4.",
+    ),
     click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps. Default: auto."),
-    click.option("--dtype", metavar="DTYPE", help="What is computed in: auto, float32, bfloat16, float16. Default: auto."),
-    click.option("--max-length", type=click.IntRange(min=1), metavar="N", help="Most tokens of prompt and answer together."),
+    click.option(
+        "--dtype", metavar="DTYPE", help="What is computed in: auto, float32, bfloat16, float16. Default: auto."
+    ),
+    click.option(
+        "--max-length", type=click.IntRange(min=1), metavar="N", help="Most tokens of prompt and answer together."
+    ),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model."),
     click.option("--batch-invariant", is_flag=True, help="The same tokens alone and in a batch, bit for bit; slower."),
     click.option("--reference", is_flag=True, help="Run stage by stage as written, on the model's modules as loaded."),
@@ -43,10 +66,16 @@ model_options = _all(
 )
 
 strategy_options = _all(
-    click.option("-s", "--strategy", metavar="TEXT|FILE", help="A strategy, or the file it lies in. Default: the model's own."),
-    click.option("--set", "settings", multiple=True, metavar="NAME.FIELD=VALUE", help="Change a stage's field. Repeatable."),
+    click.option(
+        "-s", "--strategy", metavar="TEXT|FILE", help="A strategy, or the file it lies in. Default: the model's own."
+    ),
+    click.option(
+        "--set", "settings", multiple=True, metavar="NAME.FIELD=VALUE", help="Change a stage's field. Repeatable."
+    ),
     click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="End after N tokens at the latest."),
-    click.option("--seed", type=int, metavar="N", help="Where the random numbers start. Default: drawn, and shown by --stats."),
+    click.option(
+        "--seed", type=int, metavar="N", help="Where the random numbers start. Default: drawn, and shown by --stats."
+    ),
 )
 
 

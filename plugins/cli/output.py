@@ -32,7 +32,12 @@ def _unicode(stream: Any) -> bool:
 
 
 def _warn(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
     note(f"warning: {message}")
 
@@ -67,8 +72,13 @@ def note(words: str) -> None:
 
 def error(words: str) -> None:
     """An error's message to stderr; its first word in red on a terminal that wants colour."""
-    if words.startswith("error:") and sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
-        words = f"\033[1;31merror:\033[0m{words[len('error:'):]}"
+    if (
+        words.startswith("error:")
+        and sys.stderr.isatty()
+        and "NO_COLOR" not in os.environ
+        and os.environ.get("TERM") != "dumb"
+    ):
+        words = f"\033[1;31merror:\033[0m{words[len('error:') :]}"
     note(words)
 
 
@@ -116,7 +126,10 @@ def columns(rows: list[tuple[str, ...]], gap: int = 2) -> list[str]:
     if not rows:
         return []
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    return ["".join(f"{cell:<{width + gap}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]
+    return [
+        "".join(f"{cell:<{width + gap}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 __all__ = [

@@ -21,7 +21,12 @@ def look() -> Iterator[Finding]:
         yield Finding("logitmill", "ok", version("logitmill"))
         wanted = [Requirement(text) for text in requires("logitmill") or ()]
     except PackageNotFoundError:
-        yield Finding("logitmill", "fault", "not installed, so its entry points are not found", "pip install logitmill (-e . in a checkout)")
+        yield Finding(
+            "logitmill",
+            "fault",
+            "not installed, so its entry points are not found",
+            "pip install logitmill (-e . in a checkout)",
+        )
         return
     for requirement in wanted:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
@@ -47,7 +52,12 @@ def plugins() -> Iterator[Finding]:
             remedy = "LOGITMILL_DEBUG=1 logitmill plugins --check shows where" if item["builtin"] else _remedy(item)
             yield Finding(subject, "fault", item["error"], remedy)
         elif item["status"] == "not allowed":
-            yield Finding(subject, "note", f"{item['distribution']} {item['version']}: not allowed by LOGITMILL_PLUGINS", "add its name there")
+            yield Finding(
+                subject,
+                "note",
+                f"{item['distribution']} {item['version']}: not allowed by LOGITMILL_PLUGINS",
+                "add its name there",
+            )
         else:
             yield Finding(subject, "ok", f"{item['distribution']} {item['version']}, {item['origin']}")
 

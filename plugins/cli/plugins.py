@@ -14,7 +14,7 @@ from .output import FAILED, columns, json_line, line, note
 @click.option("--check", is_flag=True, help="Import them all, and say which do not work.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each, one a line.")
 @click.pass_context
-def command(ctx: click.Context, check: bool, as_json: bool) -> None:
+def command(ctx: click.Context, /, check: bool, as_json: bool) -> None:
     """List the installed plugins; none is imported unless --check is given.
 
     LOGITMILL_PLUGINS=a,b allows just those besides the built-in ones (empty: none), LOGITMILL_STRICT_PLUGINS=1 makes a plugin's
@@ -26,7 +26,12 @@ def command(ctx: click.Context, check: bool, as_json: bool) -> None:
             json_line(item)
     else:
         keys = ("name", "distribution", "version", "status", "origin")
-        for row in columns([("plugin", "package", "version", "status", "module"), *(tuple(item[key] for key in keys) for item in found)]):
+        for row in columns(
+            [
+                ("plugin", "package", "version", "status", "module"),
+                *(tuple(item[key] for key in keys) for item in found),
+            ]
+        ):
             line(row)
         for item in found:
             if item["error"]:

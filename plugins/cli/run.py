@@ -29,15 +29,26 @@ BYPASSED = "note: raw text bypasses this chat model's template; --chat-template 
 @click.argument("prompt", required=False)
 @strategy_options
 @model_options
-@click.option("-n", "--samples", type=click.IntRange(min=1), default=1, metavar="N", help="How many answers. Default: 1.")
-@click.option("--chat-template", is_flag=True, help="Lay the prompt out as a user's message, by the model's chat template.")
+@click.option(
+    "-n", "--samples", type=click.IntRange(min=1), default=1, metavar="N", help="How many answers. Default: 1."
+)
+@click.option(
+    "--chat-template", is_flag=True, help="Lay the prompt out as a user's message, by the model's chat template."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each answer, instead of its text.")
 @click.option("--stats", is_flag=True, help="Tokens, speed, seed and what ended it, to stderr.")
-@click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="What each stage did at each step, as JSON Lines.")
+@click.option(
+    "--trace",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="What each stage did at each step, as JSON Lines.",
+)
 @click.option("--show-strategy", is_flag=True, help="Print the strategy this run would use, and generate nothing.")
 @plugin_option
 @click.pass_context
-def command(ctx: click.Context, prompt: str | None, settings: tuple[str, ...], plugin: tuple[str, ...], **options: Any) -> None:
+def command(
+    ctx: click.Context, /, prompt: str | None, settings: tuple[str, ...], plugin: tuple[str, ...], **options: Any
+) -> None:
     """Generate text from PROMPT; without one, or with "-", from standard input (less one line break at its end)."""
     add_plugins(plugin)
     strategy, overrides = wanted(options, settings)

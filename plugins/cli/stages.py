@@ -10,7 +10,7 @@ import click
 from ...core.errors import PluginError, UsageError
 from .inputs import add_plugins
 from .options import plugin_option
-from .output import columns, json_line, line, note
+from .output import json_line, line, note
 
 if TYPE_CHECKING:
     from ...core.registry import Entry
@@ -52,7 +52,10 @@ def command(name: str | None, as_json: bool, plugin: tuple[str, ...]) -> None:
     entry = known.find(plain) or known.schedule(plain)
     if entry is None:
         near = known.near(plain)
-        raise UsageError(f"no stage {plain!r} is registered" + (f"; did you mean {near!r}?" if near else "; logitmill stages lists them"))
+        raise UsageError(
+            f"no stage {plain!r} is registered"
+            + (f"; did you mean {near!r}?" if near else "; logitmill stages lists them")
+        )
     described = describe(entry)
     if as_json:
         json_line(described, indent=2)
@@ -85,15 +88,19 @@ def describe(entry: Entry) -> dict[str, Any]:
         "dialects": next((field["choices"] for field in _fields(stage) if field["name"] == "dialect"), []),
         "traits": [trait for trait in TRAITS if getattr(stage, trait)],
         "needs": sorted(stage.needs),
+        "value": getattr(stage, "value_kind", None),
     }
 
 
 def usage(name: str, stage: type[Stage]) -> str:
-    """The stage as it is written, with its fields: ``top_p(p, min_keep=1)``."""
+    """The stage as it is written, with its fields: ``top_p(p, min_keep=1)``, ``best_of(n, by=mean_logprob) { ... }``."""
     from ...core.dsl.fields import fields
 
-    words = [field.name if field.required else f"{field.name}={_value(field.default)}" for field in fields(stage).values()]
-    return f"{name}({', '.join(words)})" if words else name
+    found = fields(stage)
+    words = [
+        own if field.required else f"{own}={_value(field.default)}" for own, field in found.items() if own != "block"
+    ]
+    return name + (f"({', '.join(words)})" if words else "") + (" { ... }" if "block" in found else "")
 
 
 def _fields(stage: type[Stage]) -> list[dict[str, Any]]:
@@ -114,14 +121,11 @@ def _fields(stage: type[Stage]) -> list[dict[str, Any]]:
 
 
 def _value(value: Any) -> str:
-    """A default as the language writes it; what has no spelling there is told by its absence."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, str):
-        return f'"{value}"'
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    """A default as the language writes it; what has no spelling there is "none"."""
+    from ...core.dsl import render
+    from ...core.dsl.lower import lower_value
+
+    return "none" if value is None else render.value(lower_value(value))
 
 
 def _list(found: list[dict[str, Any]]) -> None:
@@ -142,14 +146,15 @@ def _show(item: dict[str, Any]) -> None:
     line()
     for words in item["doc"].splitlines():
         line(f"  {words}".rstrip())
-    rows = [("argument", "takes", "range", "default", "")]
-    for field in item["fields"]:
-        rows.append((field["name"], field["takes"], field["range"], "required" if field["required"] else field["default"], field["description"]))
     if item["fields"]:
         line()
-        for row in columns([("  " + name, *rest) for name, *rest in rows]):
-            line(row)
+    for field in item["fields"]:
+        head = f"{field['name']} (required)" if field["required"] else f"{field['name']} = {field['default']}"
+        line(f"  {head}: {field['takes']}" + (f", {field['range']}" if field["range"] else ""))
+        if field["description"]:
+            line(f"      {field['description']}")
     facts = [
+        ("value", item["value"] or ""),
         ("dialects", ", ".join(item["dialects"])),
         ("traits", ", ".join(item["traits"])),
         ("needs", ", ".join(item["needs"])),

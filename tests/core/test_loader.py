@@ -127,7 +127,7 @@ def test_check_imports_every_lazy_stage(plugins: Plugins):
     assert "ModuleNotFoundError" in faults["acme"][0]
 
 
-# -- observers -------------------------------------------------------------------------------------------------------------
+# -- observers ---------------------------------------------------------------------------------------------------------
 
 
 def test_observers_are_told_and_one_that_raises_is_left_out(plugins: Plugins):
@@ -143,7 +143,9 @@ def test_observers_are_told_and_one_that_raises_is_left_out(plugins: Plugins):
     plugins.add(module("one", on_finish=good))
     plugins.add(module("two", on_finish=bad))
     observers = plugins.observers("on_finish")
-    with pytest.warns(PluginWarning, match="observer of plugin 'two' raised ValueError: not today; it is left out") as warned:
+    with pytest.warns(
+        PluginWarning, match="observer of plugin 'two' raised ValueError: not today; it is left out"
+    ) as warned:
         plugins.notify(observers, 1)
         plugins.notify(observers, 2)
         plugins.notify(plugins.observers("on_finish"), 3)
@@ -180,7 +182,7 @@ def test_an_observers_method_is_left_out_for_its_object_alone(plugins: Plugins):
     assert (few.seen, many.seen) == (2, 5)
 
 
-# -- register, as a notebook uses it ---------------------------------------------------------------------------------------
+# -- register, as a notebook uses it -----------------------------------------------------------------------------------
 
 
 def test_register_and_unregister_a_class(monkeypatch: pytest.MonkeyPatch):

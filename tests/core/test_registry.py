@@ -114,7 +114,9 @@ def test_the_words_are_the_languages():
     assert {"until", "when"} <= keywords <= WORDS
 
 
-_WORD = st.text(string.ascii_lowercase + string.digits + "_", min_size=1, max_size=8).filter(lambda w: not w[0].isdigit() and w not in WORDS)
+_WORD = st.text(string.ascii_lowercase + string.digits + "_", min_size=1, max_size=8).filter(
+    lambda w: not w[0].isdigit() and w not in WORDS
+)
 
 
 @given(st.lists(_WORD, min_size=2, max_size=4).map(".".join))
@@ -124,7 +126,7 @@ def test_any_plain_name_with_a_vendor_is_a_name(name: str):
     assert registry.find(name) is not None
 
 
-# -- lazy stages -----------------------------------------------------------------------------------------------------------
+# -- lazy stages -------------------------------------------------------------------------------------------------------
 
 LAZY = '''
 import logitmill as lm

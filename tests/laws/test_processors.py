@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from logitmill.core.context import Context
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
@@ -14,7 +16,6 @@ from logitmill.core.expression import Constant, Function, Read
 from logitmill.core.loader import registry
 from logitmill.core.scalar import Ramp
 from logitmill.core.stage import LogitsProcessor
-from torch import Tensor
 
 INF = float("inf")
 VOCAB, ROWS = 40, 5
@@ -85,7 +86,9 @@ def context(bench: Any, dist: Dist, only: int | None = None) -> Context:
     prompts, outputs = histories()
     pick = slice(None) if only is None else slice(only, only + 1)
     seeds = list(range(ROWS))[pick]
-    made: Context = bench.context(dist, prompts[pick], outputs[pick], seeds=seeds, eos=(2, 5), tokenizer=bench.tokenizer())
+    made: Context = bench.context(
+        dist, prompts[pick], outputs[pick], seeds=seeds, eos=(2, 5), tokenizer=bench.tokenizer()
+    )
     return made
 
 
@@ -173,7 +176,9 @@ def test_traits_are_true(bench: Any, stage: LogitsProcessor) -> None:
 
 
 @every
-def test_only_a_stochastic_stage_reads_noise(bench: Any, stage: LogitsProcessor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_stochastic_stage_reads_noise(
+    bench: Any, stage: LogitsProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
     noise = Context.noise
     monkeypatch.setattr(Context, "noise", lambda self, *args, **more: asked.append(1) or noise(self, *args, **more))
@@ -254,7 +259,9 @@ def test_a_value_may_be_a_schedule_or_an_expression(bench: Any, stage: LogitsPro
     before = Dist(rows(seed=3))
     plain = after(bench, stage, before)
     for field in type(stage).scalars:
-        if getattr(stage, field) is None or (isinstance(stage.__dict__[field], float) and 0 < abs(stage.__dict__[field]) < 1e-20):
+        if getattr(stage, field) is None or (
+            isinstance(stage.__dict__[field], float) and 0 < abs(stage.__dict__[field]) < 1e-20
+        ):
             continue
         for value in variants(stage, field):
             twin = type(stage)(**{**{f: getattr(stage, f) for f in type(stage).model_fields}, field: value})

@@ -39,9 +39,18 @@ def tables() -> Iterator[Any]:
 
 
 SOME = list(tables())
-untied = pytest.mark.parametrize("logits", [p for p in SOME if p.id in ("smooth", "sharp", "removed", "far", "wide", "one")])
+untied = pytest.mark.parametrize(
+    "logits", [p for p in SOME if p.id in ("smooth", "sharp", "removed", "far", "wide", "one")]
+)
 any_logits = pytest.mark.parametrize("logits", SOME)
-TOKENS = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3], [5, 8, 9, 7, 9, 3, 2, 3, 8, 4], [1] * 10, [2, 1] * 5, [0] * 10, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]]
+TOKENS = [
+    [3, 1, 4, 1, 5, 9, 2, 6, 5, 3],
+    [5, 8, 9, 7, 9, 3, 2, 3, 8, 4],
+    [1] * 10,
+    [2, 1] * 5,
+    [0] * 10,
+    [9, 8, 7, 6, 5, 4, 3, 2, 1, 0],
+]
 
 
 def exact(ours: Tensor, theirs: Tensor) -> None:
@@ -53,7 +62,10 @@ def exact(ours: Tensor, theirs: Tensor) -> None:
 @pytest.mark.parametrize("value", [0.1, 0.7, 1.5, 3.0])
 def test_temperature(bench: Any, logits: Tensor, value: float) -> None:
     for fields in ({}, {"dialect": "hf"}):
-        exact(bench.apply(bench.stage("temperature", value, **fields), logits), hf.TemperatureLogitsWarper(value)(None, logits))
+        exact(
+            bench.apply(bench.stage("temperature", value, **fields), logits),
+            hf.TemperatureLogitsWarper(value)(None, logits),
+        )
 
 
 @any_logits
@@ -107,14 +119,22 @@ def test_typical(bench: Any, logits: Tensor, mass: float) -> None:
 def test_repetition(bench: Any, logits: Tensor, penalty: float) -> None:
     tokens = TOKENS[: len(logits)]
     theirs = hf.RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor(tokens), logits)
-    exact(bench.apply(bench.stage("repetition", penalty), logits, [row[:4] for row in tokens], [row[4:] for row in tokens]), theirs)
+    exact(
+        bench.apply(
+            bench.stage("repetition", penalty), logits, [row[:4] for row in tokens], [row[4:] for row in tokens]
+        ),
+        theirs,
+    )
 
 
 @pytest.mark.parametrize("logits", [p for p in SOME if p.id != "one"])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 10, 11, 12])
 def test_no_repeat_ngram(bench: Any, logits: Tensor, n: int) -> None:
     tokens = TOKENS[: len(logits)]
-    exact(bench.apply(bench.stage("no_repeat_ngram", n), logits, tokens), hf.NoRepeatNGramLogitsProcessor(n)(torch.tensor(tokens), logits))
+    exact(
+        bench.apply(bench.stage("no_repeat_ngram", n), logits, tokens),
+        hf.NoRepeatNGramLogitsProcessor(n)(torch.tensor(tokens), logits),
+    )
 
 
 @pytest.mark.parametrize("logits", [p for p in SOME if p.id != "one"])

@@ -63,6 +63,8 @@ def alphabet_model(folder: Path) -> str:
         model.lm_head.weight.zero_()
         for this, following in enumerate(follows):
             model.lm_head.weight[following] += embedding[this]
+        for place, token in enumerate(ids):  # and whatever comes before, an earlier letter is likelier than a later one
+            model.lm_head.weight[token] += 0.3 * (1 - place / len(ids)) * embedding.sum(0)
     model.generation_config.do_sample = False
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -120,7 +122,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         info = site / f"{distribution.replace('-', '_')}-1.2.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n", encoding="utf-8")
-        lines = [f"[logitmill.{group}]\n" + "".join(f"{n} = {v}\n" for n, v in entries.items()) for group, entries in groups.items()]
+        lines = [
+            f"[logitmill.{group}]\n" + "".join(f"{n} = {v}\n" for n, v in entries.items())
+            for group, entries in groups.items()
+        ]
         (info / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
         importlib.invalidate_caches()
         return site

@@ -27,13 +27,13 @@ class Halve(lm.LogitsProcessor, name="{vendor}.halve"):
 def register_logits_processors(register):
     register(Halve)
 '''
-LAZY = '''
+LAZY = """
 from logitmill import hookimpl
 
 @hookimpl
 def register_samplers(register):
     register("{module}:Late", name="acme.late")
-'''
+"""
 LATE = '''
 import logitmill as lm
 
@@ -66,7 +66,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_one_at_fault_is_left_out_and_its_neighbour_works(fault: str, installed: Callable[..., Path], fresh: SimpleNamespace):
+def test_one_at_fault_is_left_out_and_its_neighbour_works(
+    fault: str, installed: Callable[..., Path], fresh: SimpleNamespace
+):
     source, says = FAULTS[fault]
     name = "fault_" + fault.replace(" ", "_").replace("-", "_")
     installed("bad-samplers", {} if source is None else {name: source}, plugins={"bad": name})
@@ -87,7 +89,9 @@ def test_one_at_fault_is_left_out_and_its_neighbour_works(fault: str, installed:
 
 
 @pytest.mark.parametrize("fault", ["cannot be imported", "is of another api", "raises in registration"])
-def test_strict_raises(fault: str, installed: Callable[..., Path], fresh: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+def test_strict_raises(
+    fault: str, installed: Callable[..., Path], fresh: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("LOGITMILL_STRICT_PLUGINS", "1")
     source, says = FAULTS[fault]
     name = "strict_" + fault.replace(" ", "_")
@@ -109,25 +113,36 @@ def test_two_plugins_one_stage(installed: Callable[..., Path], fresh: SimpleName
 def test_two_distributions_one_plugin_name(installed: Callable[..., Path], fresh: SimpleNamespace):
     installed("one", {"same_one": GOOD.format(vendor="one")}, plugins={"acme": "same_one"})
     installed("two", {"same_two": GOOD.format(vendor="two")}, plugins={"acme": "same_two"})
-    with pytest.warns(PluginWarning, match=r"plugin 'acme' of (one|two) 1\.2 has the name of another, of (one|two) 1\.2; it is left out"):
+    with pytest.warns(
+        PluginWarning,
+        match=r"plugin 'acme' of (one|two) 1\.2 has the name of another, of (one|two) 1\.2; it is left out",
+    ):
         plugins = fresh.discover()
     assert len([plugin for plugin in plugins.met.values() if plugin.name == "acme"]) == 2
     assert len([name for name in plugins.registry.entries if name.endswith(".halve")]) == 1
 
 
 def test_one_module_under_two_names(installed: Callable[..., Path], fresh: SimpleNamespace):
-    installed("one", {"shared_module": GOOD.format(vendor="one")}, plugins={"first": "shared_module", "second": "shared_module"})
+    installed(
+        "one",
+        {"shared_module": GOOD.format(vendor="one")},
+        plugins={"first": "shared_module", "second": "shared_module"},
+    )
     with pytest.warns(PluginWarning, match="plugin 'second' is 'first' once more: both are shared_module"):
         plugins = fresh.discover()
     assert plugins.registry.find("one.halve").plugin == "first"
 
 
-# -- the allow-list --------------------------------------------------------------------------------------------------------
+# -- the allow-list ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("allowed", "loaded"), [("", []), ("one", ["one"]), (" two , one ", ["one", "two"])])
 def test_only_what_is_allowed(
-    allowed: str, loaded: list[str], installed: Callable[..., Path], fresh: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    allowed: str,
+    loaded: list[str],
+    installed: Callable[..., Path],
+    fresh: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     name = "allowed_" + str(len(loaded))
     for vendor in ("one", "two"):
@@ -135,22 +150,28 @@ def test_only_what_is_allowed(
     monkeypatch.setenv("LOGITMILL_PLUGINS", allowed)
     plugins = fresh.discover()
     assert [entry.plugin for entry in plugins.registry.entries.values() if "." in entry.name] == loaded
-    assert {plugin.name for plugin in plugins.met.values() if plugin.status == "not allowed"} == {"one", "two"} - set(loaded)
+    assert {plugin.name for plugin in plugins.met.values() if plugin.status == "not allowed"} == {"one", "two"} - set(
+        loaded
+    )
     assert plugins.registry.find("top_p") is not None
     assert [f"{name}_{vendor}" in sys.modules for vendor in ("one", "two")] == [v in loaded for v in ("one", "two")]
 
 
 def test_an_allowed_plugin_that_is_not_installed_is_said(fresh: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LOGITMILL_PLUGINS", "acme_samplers_not_there")
-    with pytest.warns(PluginWarning, match="plugin 'acme_samplers_not_there' is named in LOGITMILL_PLUGINS and not installed"):
+    with pytest.warns(
+        PluginWarning, match="plugin 'acme_samplers_not_there' is named in LOGITMILL_PLUGINS and not installed"
+    ):
         fresh.discover()
 
 
-# -- lazy registration -----------------------------------------------------------------------------------------------------
+# -- lazy registration -------------------------------------------------------------------------------------------------
 
 
 def test_a_lazy_stage_is_imported_by_the_strategy_that_names_it(installed: Callable[..., Path], fresh: SimpleNamespace):
-    installed("acme", {"lazy_hooks": LAZY.format(module="lazy_late"), "lazy_late": LATE}, plugins={"acme": "lazy_hooks"})
+    installed(
+        "acme", {"lazy_hooks": LAZY.format(module="lazy_late"), "lazy_late": LATE}, plugins={"acme": "lazy_hooks"}
+    )
     fresh.discover()
     assert "lazy_late" not in sys.modules
     lm.Strategy.parse("top_p(0.5) | sample")
@@ -180,10 +201,12 @@ def test_a_lazy_stage_that_is_not_what_was_said_is_an_error_where_it_is_named(
     assert lm.Strategy.parse("top_p(0.5) | sample").complete
 
 
-# -- the plugins command ---------------------------------------------------------------------------------------------------
+# -- the plugins command -----------------------------------------------------------------------------------------------
 
 
-def test_plugins_lists_without_an_import(installed: Callable[..., Path], logitmill: Callable[..., Result], golden: Callable[[str, str], None]):
+def test_plugins_lists_without_an_import(
+    installed: Callable[..., Path], logitmill: Callable[..., Result], golden: Callable[[str, str], None]
+):
     installed("acme-samplers", {"listed_module": "raise RuntimeError"}, plugins={"acme": "listed_module"})
     result = logitmill("plugins", env={"LOGITMILL_PLUGINS": "acme"})
     assert (result.exit_code, result.stderr) == (0, "")
@@ -194,7 +217,9 @@ def test_plugins_lists_without_an_import(installed: Callable[..., Path], logitmi
 def test_plugins_check_imports_and_says_what_is_wrong(
     installed: Callable[..., Path], logitmill: Callable[..., Result], golden: Callable[[str, str], None]
 ):
-    installed("acme-samplers", {"broken_module": "raise RuntimeError('out of luck')"}, plugins={"acme": "broken_module"})
+    installed(
+        "acme-samplers", {"broken_module": "raise RuntimeError('out of luck')"}, plugins={"acme": "broken_module"}
+    )
     installed("late-samplers", {"late_hooks": LAZY.format(module="late_missing")}, plugins={"late": "late_hooks"})
     result = logitmill("plugins", "--check", env={"LOGITMILL_STRICT_PLUGINS": "1"})
     assert result.exit_code == 1

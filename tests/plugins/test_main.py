@@ -49,7 +49,19 @@ def test_help_imports_no_command_and_nothing_heavy(option: str):
         [sys.executable, "-X", "importtime", "-m", "logitmill", option], capture_output=True, text=True, check=True
     )
     modules = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
-    heavy = {"torch", "transformers", "pydantic", "bitsandbytes", "accelerate", "numpy", "lark", "rich", "pluggy", "regex", "ruamel.yaml"}
+    heavy = {
+        "torch",
+        "transformers",
+        "pydantic",
+        "bitsandbytes",
+        "accelerate",
+        "numpy",
+        "lark",
+        "rich",
+        "pluggy",
+        "regex",
+        "ruamel.yaml",
+    }
     assert not heavy & modules
     ours = {name for name in modules if name.startswith("logitmill")}
     assert ours == {
@@ -76,7 +88,10 @@ def test_the_script_is_the_module():
         (("run", "a", "-s", "missing.decode"), "missing_file"),
         (("run", "a", "-s", "greedy", "--set", "temperature=1"), "bad_setting"),
         (("run", "a", "-s", "greedy", "--set", "sample.seed=1", "--show-strategy"), "setting_of_no_stage"),
-        (("run", "a", "-s", "temperature(0.5) | sample", "--set", "temperature.value=-1", "--show-strategy"), "setting_out_of_range"),
+        (
+            ("run", "a", "-s", "temperature(0.5) | sample", "--set", "temperature.value=-1", "--show-strategy"),
+            "setting_out_of_range",
+        ),
         (("run", "a", "--plugin", "missing.py"), "missing_plugin_file"),
         (("run", "a", "--plugin", "a_module_that_is_not_there"), "missing_plugin_module"),
         (("stages", "top_pp"), "unknown_stage"),
@@ -91,7 +106,14 @@ def test_usage_errors(args: tuple[str, ...], name: str, logitmill: Callable[...,
 
 
 @pytest.mark.parametrize(
-    "args", [("--model", "x"), ("run", "a", "--strategie", "greedy"), ("run", "a", "-q", "nf8"), ("run", "a", "-n", "0"), ("run", "a", "b")]
+    "args",
+    [
+        ("--model", "x"),
+        ("run", "a", "--strategie", "greedy"),
+        ("run", "a", "-q", "nf8"),
+        ("run", "a", "-n", "0"),
+        ("run", "a", "b"),
+    ],
 )
 def test_options_that_click_refuses(args: tuple[str, ...], logitmill: Callable[..., Result]):
     """In click's words, but in our form."""
@@ -112,7 +134,9 @@ def test_a_model_that_is_not_there_is_a_failed_run(
     golden(result.stderr.replace(str(tmp_path), "HERE"), "messages/no_model.txt")
 
 
-def test_an_unforeseen_error_is_one_message(logitmill: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, golden: Golden):
+def test_an_unforeseen_error_is_one_message(
+    logitmill: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, golden: Golden
+):
     monkeypatch.setattr(lm.Strategy, "parse", lambda text: 1 / 0)
     result = logitmill("check", "greedy")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -122,7 +146,7 @@ def test_an_unforeseen_error_is_one_message(logitmill: Callable[..., Result], mo
     assert result.stderr in shown.stderr
 
 
-# -- commands of others ----------------------------------------------------------------------------------------------------
+# -- commands of others ------------------------------------------------------------------------------------------------
 
 HELLO = "import click\n@click.command()\ndef command():\n    click.echo('hello')\n"
 

@@ -51,7 +51,10 @@ def test_the_prompt_from_a_pipe(prompt: tuple[str, ...], piped: bytes, run: Call
 def test_a_pipe_that_is_no_text(run: Callable[..., Result]):
     result = run("-s", GREEDY, input=b"abc\xff")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "error: standard input is not UTF-8 text: byte 0xff at offset 3; convert it first (iconv -t utf-8)\n"
+    assert (
+        result.stderr
+        == "error: standard input is not UTF-8 text: byte 0xff at offset 3; convert it first (iconv -t utf-8)\n"
+    )
 
 
 def test_an_argument_that_is_no_text(run: Callable[..., Result]):
@@ -91,7 +94,10 @@ def test_max_tokens_bounds_any_strategy(strategy: str | None, run: Callable[...,
 
 
 def test_a_seed_gives_the_same_text_again(run: Callable[..., Result]):
-    drawn = [run("a", "-s", "temperature(9) | sample until max_tokens(30)", "--seed", seed).stdout for seed in ("1", "1", "2")]
+    drawn = [
+        run("a", "-s", "temperature(9) | sample until max_tokens(30)", "--seed", seed).stdout
+        for seed in ("1", "1", "2")
+    ]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -115,7 +121,9 @@ def test_answers_as_json(run: Callable[..., Result]):
 
 def test_a_trace_is_json_lines(run: Callable[..., Result], tmp_path: Path):
     path = tmp_path / "trace.jsonl"
-    result = run("a", "-s", "temperature(0.5) | top_k(3) | sample until max_tokens(4)", "--seed", "1", "--trace", str(path))
+    result = run(
+        "a", "-s", "temperature(0.5) | top_k(3) | sample until max_tokens(4)", "--seed", "1", "--trace", str(path)
+    )
     steps = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert "".join(step["text"] for step in steps) == result.stdout.removesuffix("\n")
     assert [step["step"] for step in steps] == [0, 1, 2, 3]
@@ -134,7 +142,9 @@ def test_a_trace_that_cannot_be_written_is_known_at_once(run: Callable[..., Resu
 def test_show_strategy(run: Callable[..., Result], logitmill: Callable[..., Result]):
     """The model's own where none is given, and no model is loaded where one is."""
     assert run("--show-strategy").stdout == "greedy until eos\n"
-    shown = logitmill("run", "-m", "./nowhere", "-s", "temperature(0.5) | sample", "--set", "temperature.value=0.7", "--show-strategy")
+    shown = logitmill(
+        "run", "-m", "./nowhere", "-s", "temperature(0.5) | sample", "--set", "temperature.value=0.7", "--show-strategy"
+    )
     assert (shown.exit_code, shown.stdout) == (0, "temperature(0.7) | sample\n")
 
 
@@ -145,7 +155,7 @@ def test_a_prompt_that_is_too_long_is_a_failed_run(run: Callable[..., Result]):
     assert "600" in result.stderr
 
 
-# -- a stage of one's own --------------------------------------------------------------------------------------------------
+# -- a stage of one's own ----------------------------------------------------------------------------------------------
 
 MINE = '''
 import logitmill as lm
@@ -202,7 +212,9 @@ def test_a_stage_that_raises_ends_the_run_with_what_there_is(mine: str, run: Cal
         ("api = 3", "plugin 'broken' is written for plugin api 3, this logitmill speaks api 1: upgrade one of them"),
     ],
 )
-def test_a_plugin_file_that_does_not_work(source: str, says: str, run: Callable[..., Result], tmp_path: Path, fresh: object):
+def test_a_plugin_file_that_does_not_work(
+    source: str, says: str, run: Callable[..., Result], tmp_path: Path, fresh: object
+):
     fresh.discover()
     (tmp_path / "broken.py").write_text(source, encoding="utf-8")
     result = run("a", "--plugin", str(tmp_path / "broken.py"), "-s", GREEDY)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from logitmill.core.errors import StrategyError
 from logitmill.core.expression import Negative, Read
 from logitmill.core.strategy import Strategy

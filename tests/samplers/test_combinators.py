@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 from logitmill.core.strategy import Strategy
@@ -20,7 +21,10 @@ def probs(bench: Any, strategy: Any, table: Any, *args: Any, **more: Any) -> Any
 def test_mix_averages_probabilities(bench: Any) -> None:
     """Three parts greedy-like, one part as it comes: .75 * (1 0 0 0) + .25 * p."""
     mix = bench.stage("mix", (3, bench.stage("top_k", 1)), (1.0, Strategy()))
-    assert torch.allclose(probs(bench, mix, [FOUR, FOUR[::-1]]), torch.tensor([[0.875, 0.0625, 0.0375, 0.025], [0.025, 0.0375, 0.0625, 0.875]]))
+    assert torch.allclose(
+        probs(bench, mix, [FOUR, FOUR[::-1]]),
+        torch.tensor([[0.875, 0.0625, 0.0375, 0.025], [0.025, 0.0375, 0.0625, 0.875]]),
+    )
 
 
 def test_mix_keeps_what_any_part_keeps(bench: Any) -> None:
@@ -102,7 +106,7 @@ def test_blocks_inside_blocks(bench: Any) -> None:
     outer = bench.stage("when", bench.compare(bench.read(bench.stage("max_p")), ">", 0.45), mix)
     table, outputs = [FOUR, FOUR, [0.25] * 4], [[], [0], []]
     held = probs(bench, outer, table, [1], outputs)
-    banned = torch.tensor(FOUR[:3] + [0.0]) / 0.9
+    banned = torch.tensor([*FOUR[:3], 0.0]) / 0.9
     assert torch.allclose(held[0], 0.5 * torch.tensor([1.0, 0, 0, 0]) + 0.5 * banned)
     assert torch.allclose(held[1], 0.5 * torch.tensor([2 / 3, 1 / 3, 0, 0]) + 0.5 * banned)
     assert torch.allclose(held[2], torch.tensor([0.25] * 4))
@@ -115,6 +119,9 @@ def test_merge_on_the_largest_vocabulary_there_is(bench: Any) -> None:
     random = torch.randn(2, 60000)
     mix = bench.stage("mix", (0.7, bench.stage("top_p", 0.9)), (0.3, bench.stage("min_p", 0.1)))
     held = bench.law(mix, random).probs
-    expected = 0.7 * bench.law(bench.stage("top_p", 0.9), random).probs + 0.3 * bench.law(bench.stage("min_p", 0.1), random).probs
+    expected = (
+        0.7 * bench.law(bench.stage("top_p", 0.9), random).probs
+        + 0.3 * bench.law(bench.stage("min_p", 0.1), random).probs
+    )
     assert torch.allclose(held, expected, atol=1e-7)
     assert isinstance(bench.law(mix, random), Dist)

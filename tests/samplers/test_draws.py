@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
+
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 from logitmill.core.strategy import Strategy
-from scipy import stats
 
 DRAWS = 20_000
 #: chance that one chi-square test below fails although the draws are exact; a dozen of them: about one in 10^8
@@ -31,7 +32,11 @@ def test_greedy_takes_the_same_token_from_any_columns(bench: Any) -> None:
 
 def test_greedy_reads_no_noise(bench: Any) -> None:
     strategy = Strategy.of(bench.stage("greedy"))
-    assert strategy.draw(torch.zeros(4, 9), seed=1).tolist() == strategy.draw(torch.zeros(4, 9), seed=2).tolist() == [0] * 4
+    assert (
+        strategy.draw(torch.zeros(4, 9), seed=1).tolist()
+        == strategy.draw(torch.zeros(4, 9), seed=2).tolist()
+        == [0] * 4
+    )
 
 
 def test_a_seed_is_a_whole_number(bench: Any) -> None:
@@ -47,8 +52,10 @@ PROBS = [0.3, 0.22, 0.16, 0.12, 0.08, 0.06, 0.04, 0.02]
 @pytest.mark.parametrize(
     "truncations",
     [
-        [], [("top_k", 3)], [("top_p", 0.7)], [("min_p", 0.2)], [("typical", 0.6)], [("top_n_sigma", 1.0)], [("temperature", 1.7)],
-        [("dynamic_temperature", 0.5, 1.5)], [("temperature", 0.6), ("top_k", 5), ("top_p", 0.9)], [("ban", 0, 3)],
+        [], [("top_k", 3)], [("top_p", 0.7)], [("min_p", 0.2)], [("typical", 0.6)], [("top_n_sigma", 1.0)],
+        [("temperature", 1.7)], [("dynamic_temperature", 0.5, 1.5)],
+        [("temperature", 0.6), ("top_k", 5), ("top_p", 0.9)],
+        [("ban", 0, 3)],
     ],
     ids=lambda t: "+".join(s[0] for s in t) or "none",
 )  # fmt: skip
@@ -90,7 +97,12 @@ def test_a_mix_draws_the_mixture(bench: Any) -> None:
 
 
 def test_a_draw_is_the_same_alone_and_in_company(bench: Any) -> None:
-    strategy = bench.stage("temperature", 1.2) | bench.stage("top_p", 0.9) | bench.stage("xtc", 0.5, 0.05) | bench.stage("sample")
+    strategy = (
+        bench.stage("temperature", 1.2)
+        | bench.stage("top_p", 0.9)
+        | bench.stage("xtc", 0.5, 0.05)
+        | bench.stage("sample")
+    )
     logits = torch.randint(-128, 128, (32, 50), generator=torch.Generator().manual_seed(0)) / 64.0
     together = strategy.draw(logits, seed=list(range(100, 132)))
     for i in range(32):

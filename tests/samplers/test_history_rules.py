@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 from logitmill.core.state import State
@@ -33,7 +34,9 @@ def test_repetition_window(bench: Any) -> None:
 def test_presence_and_frequency(bench: Any) -> None:
     assert bench.apply(bench.stage("presence", 0.5), FLAT, [2], [0, 0, 1]).tolist() == [[1.5, -2.5, 1.0, -1.0, 0.0]]
     assert bench.apply(bench.stage("frequency", 0.5), FLAT, [2], [0, 0, 1]).tolist() == [[1.0, -2.5, 1.0, -1.0, 0.0]]
-    assert bench.apply(bench.stage("frequency", 0.5, over="all"), FLAT, [2], [0, 0, 1]).tolist() == [[1.0, -2.5, 0.5, -1.0, 0.0]]
+    assert bench.apply(bench.stage("frequency", 0.5, over="all"), FLAT, [2], [0, 0, 1]).tolist() == [
+        [1.0, -2.5, 0.5, -1.0, 0.0]
+    ]
     assert bench.apply(bench.stage("frequency", -0.5), FLAT, [], [0, 0]).tolist() == [[3.0, -2.0, 1.0, -1.0, 0.0]]
 
 
@@ -49,7 +52,7 @@ def test_llamacpp_looks_at_the_last_64_tokens_of_everything(bench: Any, name: st
 
 
 def test_llamacpp_penalties_together(bench: Any) -> None:
-    """One llama.cpp penalties sampler (repeat 1.5, frequency .25, presence .5) is the three stages one after another."""
+    """One llama.cpp penalties sampler (repeat 1.5, frequency .25, presence .5) is the three stages in a row."""
     tokens = [0, 0, 0, 1, 3]
     after = torch.tensor([FLAT])
     for name, value in (("repetition", 1.5), ("frequency", 0.25), ("presence", 0.5)):
@@ -97,7 +100,14 @@ def test_min_tokens(bench: Any) -> None:
 
 def test_no_repeat_ngram(bench: Any) -> None:
     """After 1 2 3 1 2 no trigram may repeat, so 3 goes; with bigrams 3 goes for 2 3; unigrams ban all that came."""
-    for n, left in [(3, [0, 1, 2, 4]), (2, [0, 1, 2, 4]), (1, [0, 4]), (4, [0, 1, 2, 3, 4]), (6, [0, 1, 2, 3, 4]), (0, [0, 1, 2, 3, 4])]:
+    for n, left in [
+        (3, [0, 1, 2, 4]),
+        (2, [0, 1, 2, 4]),
+        (1, [0, 4]),
+        (4, [0, 1, 2, 3, 4]),
+        (6, [0, 1, 2, 3, 4]),
+        (0, [0, 1, 2, 3, 4]),
+    ]:
         assert bench.kept(bench.stage("no_repeat_ngram", n), [0.0] * 5, [1, 2, 3], [1, 2]) == [left], n
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from logitmill.core.errors import StrategyError
 from logitmill.core.loader import registry
 from logitmill.core.scalar import Ramp
@@ -33,7 +34,9 @@ def test_values_by_hand(bench: Any) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(start=numbers, end=numbers, over=st.integers(1, 1000))
-def test_both_ends_are_exact_and_nothing_leaves_them(bench: Any, name: str, start: float, end: float, over: int) -> None:
+def test_both_ends_are_exact_and_nothing_leaves_them(
+    bench: Any, name: str, start: float, end: float, over: int
+) -> None:
     try:
         values = at(bench, name, start, end, over, [0, over // 2, over, over + 7])
     except StrategyError:

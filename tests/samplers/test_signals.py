@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 
@@ -42,7 +43,7 @@ def test_a_vocabulary_of_one(bench: Any) -> None:
 def test_mass_is_the_models_own(bench: Any) -> None:
     """What is left of .5 .25 .15 .1 after a top-k of 2, on any number of columns."""
     raw = Dist(bench.logits_of([[0.5, 0.25, 0.15, 0.1]]))
-    for cut in (raw.narrow(2), raw.keep(torch.tensor([[True, True, False, False]])), Dist((raw.logits / 3)).narrow(2)):
+    for cut in (raw.narrow(2), raw.keep(torch.tensor([[True, True, False, False]])), Dist(raw.logits / 3).narrow(2)):
         assert bench.run(bench.stage("mass"), cut, bench.context(raw, raw=raw)).item() == pytest.approx(0.75)
 
 
@@ -65,13 +66,19 @@ def on_text(bench: Any, signal: Any, prompts: list[str], outputs: list[str]) -> 
     tokenizer = bench.tokenizer()
     encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731  # a shorthand
     dist = Dist(torch.zeros(len(prompts), len(tokenizer)))
-    value = bench.run(signal, dist, bench.context(dist, [*map(encode, prompts)], [*map(encode, outputs)], tokenizer=tokenizer))
+    value = bench.run(
+        signal, dist, bench.context(dist, [*map(encode, prompts)], [*map(encode, outputs)], tokenizer=tokenizer)
+    )
     return value[:, 0].tolist() if isinstance(value, torch.Tensor) else value
 
 
 def test_tail(bench: Any) -> None:
     long = "the cat " * 60
-    assert on_text(bench, bench.stage("tail"), ["the cat", "", long], ["<|end|> sat", "", "x"]) == ["the cat<|end|> sat", "", (long + "x")[-256:]]
+    assert on_text(bench, bench.stage("tail"), ["the cat", "", long], ["<|end|> sat", "", "x"]) == [
+        "the cat<|end|> sat",
+        "",
+        (long + "x")[-256:],
+    ]
 
 
 @pytest.mark.parametrize("markers", [("<think>", "</think>"), ("[", "]"), ("```", "```"), ("<think>", "end")])
@@ -79,7 +86,14 @@ def test_within(bench: Any, markers: tuple[str, str]) -> None:
     """The same on tokens, on text, on markers in the middle of tokens and on equal ones."""
     a, b = markers
     signal = bench.stage("within", a, b)
-    texts = [("", "", False), (a, "", True), (f"x{a}yes", f"12{b}", False), (f"{a}{b}", f"{a}the", True), (b, "cat", False), ("cat", f"{a}", True)]
+    texts = [
+        ("", "", False),
+        (a, "", True),
+        (f"x{a}yes", f"12{b}", False),
+        (f"{a}{b}", f"{a}the", True),
+        (b, "cat", False),
+        ("cat", f"{a}", True),
+    ]
     if a != b:
         texts += [(f"{a}{a}{b}", "", False), (b, f"{a}{b}{b}", False)]
     else:
@@ -108,6 +122,8 @@ def test_within_by_ids_needs_no_tokenizer(bench: Any) -> None:
 
 def test_within_inside_a_when(bench: Any) -> None:
     """A signal that prepares something of its own, read in the view of the combinator around it."""
-    strategy = bench.stage("when", bench.read(bench.stage("within", 5, 6)), bench.stage("ban", 0), bench.stage("ban", 1))
+    strategy = bench.stage(
+        "when", bench.read(bench.stage("within", 5, 6)), bench.stage("ban", 0), bench.stage("ban", 1)
+    )
     law = bench.law(strategy, torch.zeros(2, 7), [[5], [6]])
     assert [row.nonzero()[:, 0].tolist() for row in law.dense().alive] == [[1, 2, 3, 4, 5, 6], [0, 2, 3, 4, 5, 6]]

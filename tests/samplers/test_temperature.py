@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 
@@ -30,13 +31,17 @@ def test_zero_is_the_argmax_alone(bench: Any) -> None:
 def test_the_limit_is_greedy_and_never_nan(bench: Any, value: float, logits: list[float]) -> None:
     after = bench.apply(bench.stage("temperature", value), logits)
     assert torch.equal(after.softmax(-1), torch.tensor([[0.0, 1.0, 0.0]]))
-    stacked = bench.apply([bench.stage("temperature", value), bench.stage("temperature", 0.5)], torch.tensor([logits] * 2))
+    stacked = bench.apply(
+        [bench.stage("temperature", value), bench.stage("temperature", 0.5)], torch.tensor([logits] * 2)
+    )
     assert torch.equal(stacked[:1].softmax(-1), after.softmax(-1))
     assert not stacked.isnan().any()
 
 
 def test_a_tie_survives_any_temperature_but_zero(bench: Any) -> None:
-    assert torch.equal(bench.apply(bench.stage("temperature", 1e-30), [2.0, 2.0, 1.0]).softmax(-1), torch.tensor([[0.5, 0.5, 0.0]]))
+    assert torch.equal(
+        bench.apply(bench.stage("temperature", 1e-30), [2.0, 2.0, 1.0]).softmax(-1), torch.tensor([[0.5, 0.5, 0.0]])
+    )
 
 
 def test_each_row_has_its_own(bench: Any) -> None:
@@ -53,7 +58,7 @@ def test_hf_refuses_zero(bench: Any) -> None:
 
 
 def test_dynamic_temperature(bench: Any) -> None:
-    """A uniform distribution has the high end, a certain one the low end, .5 .25 .25 H = 1.0397, H / ln 3 = 0.9464 between."""
+    """A uniform distribution has the high end, a certain one the low end; .5 .25 .25 has H / ln 3 = 0.9464, between."""
     uniform = torch.full((1, 4), 8.0)
     assert torch.allclose(bench.apply(bench.stage("dynamic_temperature", 0.5, 2.0), uniform), uniform / 2.0)
     certain = torch.tensor([[100.0, 0.0, 0.0]])
@@ -80,7 +85,9 @@ def test_dynamic_temperature_as_llamacpp_writes_it(bench: Any) -> None:
     logits = torch.randn(4, 30, generator=torch.Generator().manual_seed(1))
     for value, spread, low, high in [(1.0, 0.5, 0.5, 1.5), (0.5, 0.75, 0.0, 1.25), (0.7, 0.0, 0.7, 0.7)]:
         written = bench.stage("dynamic_temperature", value=value, range=spread, dialect="llamacpp")
-        assert torch.equal(bench.apply(written, logits), bench.apply(bench.stage("dynamic_temperature", low, high), logits))
+        assert torch.equal(
+            bench.apply(written, logits), bench.apply(bench.stage("dynamic_temperature", low, high), logits)
+        )
     with pytest.raises(StrategyError, match="takes value and range"):
         bench.stage("dynamic_temperature", 0.5, 1.0, dialect="llamacpp")
     with pytest.raises(StrategyError, match="takes low and high"):

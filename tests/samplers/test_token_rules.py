@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 from logitmill.core.expression import Pattern
@@ -40,13 +41,21 @@ def test_bias_of_a_sequence_falls_on_its_last_token(bench: Any) -> None:
 
 def test_ban(bench: Any) -> None:
     assert bench.kept(bench.stage("ban", 0, 2), [1.0, 2.0, 3.0, 4.0]) == [[1, 3]]
-    assert bench.kept(bench.stage("ban", [[1, 2], [3, 3, 2], 0]), [[0.0] * 4] * 3, [[1], [3, 3], [3]]) == [[1, 3], [1, 3], [1, 2, 3]]
+    assert bench.kept(bench.stage("ban", [[1, 2], [3, 3, 2], 0]), [[0.0] * 4] * 3, [[1], [3, 3], [3]]) == [
+        [1, 3],
+        [1, 3],
+        [1, 2, 3],
+    ]
     assert bench.kept(bench.stage("ban", 0, 1), [1.0, 2.0]) == [[1]]  # the best stays where nothing else would
 
 
 def test_ban_on_a_narrowed_distribution(bench: Any) -> None:
     dist = Dist(torch.tensor([[5.0, 1.0, 4.0, 0.0, 3.0]])).narrow(3)  # 0, 2, 4
-    for stage, left in [(bench.stage("ban", 2, 3), [0, 4]), (bench.stage("ban", [[1, 4], [1, 1]]), [0, 2]), (bench.stage("allow", 2, 3), [2])]:
+    for stage, left in [
+        (bench.stage("ban", 2, 3), [0, 4]),
+        (bench.stage("ban", [[1, 4], [1, 1]]), [0, 2]),
+        (bench.stage("allow", 2, 3), [2]),
+    ]:
         assert bench.run(stage, dist, bench.context(dist, [1])).dense().alive.nonzero()[:, 1].tolist() == left
 
 
@@ -68,7 +77,7 @@ def test_a_leading_space_is_part_of_the_key(bench: Any) -> None:
 
 
 def test_a_text_of_several_tokens_loses_its_last(bench: Any) -> None:
-    """" the cat" is " the" and " cat": the second goes once the first is there."""
+    """The second of " the" and " cat" goes once the first is there."""
     stage = bench.stage("ban", " the cat")
     assert on_text(bench, stage, "yes") == {}
     assert on_text(bench, stage, "yes the") == {" cat": -INF}

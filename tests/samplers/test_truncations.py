@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 from logitmill.core.scalar import Ramp
@@ -94,7 +95,7 @@ def test_top_p_keeps_a_tail_that_has_underflowed_only_when_off(bench: Any) -> No
 
 
 def test_top_p_hf_differs_at_the_boundary(bench: Any) -> None:
-    """With two equal halves transformers keeps what has a rest above 1 - p: at p = 0.5 that is one token, as by default."""
+    """Of four equal tokens and p = 0.5 the two best have a rest of exactly 1 - p: they stay, as by default."""
     logits = torch.zeros(1, 4)
     assert bench.kept(bench.stage("top_p", 0.5), logits) == [[0, 1]]
     assert bench.kept(bench.stage("top_p", 0.5, dialect="hf"), logits) == [[0, 1]]
@@ -129,7 +130,15 @@ def test_min_p_keeps_by_logit_what_has_no_probability_in_float32(bench: Any) -> 
 def test_typical(bench: Any) -> None:
     """H of .5 .25 .15 .1 is 1.208; -ln p is .69 1.39 1.90 2.30, so the order is 1, 0, 2, 3."""
     logits = bench.logits_of(FOUR)
-    for mass, left in [(0.2, [1]), (0.25, [1]), (0.3, [0, 1]), (0.75, [0, 1]), (0.8, [0, 1, 2]), (0.0, [1]), (1.0, [0, 1, 2, 3])]:
+    for mass, left in [
+        (0.2, [1]),
+        (0.25, [1]),
+        (0.3, [0, 1]),
+        (0.75, [0, 1]),
+        (0.8, [0, 1, 2]),
+        (0.0, [1]),
+        (1.0, [0, 1, 2, 3]),
+    ]:
         assert bench.kept(bench.stage("typical", mass), logits) == [left], mass
     stacked = [bench.stage("typical", mass) for mass in (0.2, 0.8, 1.0)]
     assert bench.kept(stacked, logits.expand(3, -1)) == [[1], [0, 1, 2], [0, 1, 2, 3]]
@@ -144,7 +153,7 @@ def test_typical_dialects_at_the_boundary(bench: Any) -> None:
 
 
 def test_top_n_sigma(bench: Any) -> None:
-    """Logits 0 2 4 have mean 2 and population sigma 1.633; 0.5 sigma below 4 is 3.18, 2 sigma is 0.73, 3 sigma below 0."""
+    """Logits 0 2 4 have a population sigma of 1.633; 0.5 of it below 4 is 3.18, 2 is 0.73, 3 is below 0."""
     logits = torch.tensor([[0.0, 2.0, 4.0, float("-inf")]])
     for n, left in [(0.5, [2]), (2.0, [1, 2]), (3.0, [0, 1, 2]), (0.0, [0, 1, 2]), (-1.0, [0, 1, 2])]:
         assert bench.kept(bench.stage("top_n_sigma", n), logits) == [left], n

@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import logitmill as lm
 import pytest
 from acme_samplers import on_finish
+
+import logitmill as lm
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import logitmill as lm
 import pytest
 import torch
+
+import logitmill as lm
 
 
 def test_four_tokens_by_hand():

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import logitmill as lm
 import pytest
 from acme_samplers.sentences import Sentences
+
+import logitmill as lm
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import logitmill as lm
 import torch
 from acme_samplers.steady import Steady, SteadyState
+
+import logitmill as lm
 
 
 def test_starts_at_temperature_1():

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-import logitmill as lm
 import pytest
 import torch
 from acme_samplers.top_mass import TopMass
+
+import logitmill as lm
 
 
 def test_by_hand():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
-from hypothesis import strategies as st
 
 DOCUMENTED = {
     "classic": "temperature(0.8) | top_k(50) | top_p(0.95) | sample(seed=1)",
@@ -38,116 +38,106 @@ def documented() -> dict[str, str]:
     return DOCUMENTED
 
 
-# Programs by the grammar, of registered stages, whatever they mean.
+class Maker:
+    """Makes legal strategies of registered stages by chance, whatever they mean."""
 
-numbers = st.sampled_from(["0.5", "1", "0.25", "1e-3", "0.999", "1.5"])
-whole = st.sampled_from(["1", "2", "40", "7"])
-strings = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6).map(
-    lambda text: '"' + "".join(_escaped(char) for char in text) + '"'
-)
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
 
+    def of(self, *choices: str) -> str:
+        return self.chance.choice(choices)
 
-def _escaped(char: str) -> str:
-    if char in '"\\' or ord(char) < 32:
-        return f"\\u{ord(char):04x}"
-    return char
+    def number(self) -> str:
+        return self.of("0.5", "1", "0.25", "1e-3", "0.999", "1.5")
 
+    def whole(self) -> str:
+        return self.of("1", "2", "40", "7")
 
-patterns = st.sampled_from([r'r"\d+$"', r'r"[A-Z]"', '"a|b"', r'r"\\"'])
+    def string(self) -> str:
+        pieces = ["a", " ", "é", r"\n", r'\"', r"\\", r"\u0000", "😀", r"\ud83d\ude00", "#", "|", "x"]
+        return '"' + "".join(self.chance.choices(pieces, k=self.chance.randint(1, 3))) + '"'
 
-signals = st.one_of(
-    st.sampled_from(["entropy", "varentropy", "max_p", "margin", "step", "position", "raw.entropy", "raw.max_p"]),
-    numbers,
-)
+    def pattern(self) -> str:
+        return self.of(r'r"\d+$"', 'r"[A-Z]"', '"a|b"', r'r"\\"')
 
+    def expression(self, depth: int = 2) -> str:
+        if depth == 0 or self.chance.random() < 0.3:
+            return self.of("entropy", "varentropy", "max_p", "margin", "step", "raw.entropy", "raw.max_p", "2", "0.25", "1e-3")
+        a, b = self.expression(depth - 1), self.expression(depth - 1)
+        op = self.of("+", "-", "*", "/")
+        return self.of(f"{a} {op} {b}", f"({a} {op} {b})*2", f"-({a})", f"min({a}, {b})", f"clamp({a}, 0.1, 2)", f"2 - ({a} - {b})")
 
-def _wider(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    pair = st.tuples(inner, st.sampled_from("+-*"), inner)
-    return st.one_of(
-        pair.map(lambda p: f"{p[0]} {p[1]} {p[2]}"),
-        pair.map(lambda p: f"({p[0]} {p[1]} {p[2]})*2"),
-        inner.map(lambda x: f"-({x})"),
-        st.tuples(inner, inner).map(lambda p: f"min({p[0]}, {p[1]})"),
-        inner.map(lambda x: f"clamp({x}, 0.1, 2)"),
-        inner.map(lambda x: f"exp(-1*({x})/100)"),
-    )
+    def comparison(self) -> str:
+        a, b = self.expression(), self.expression()
+        op = self.of("<", "<=", ">", ">=", "==", "!=")
+        within = f"within({self.string()}, {self.string()})"
+        return self.of(f"{a} {op} {b}", f"{a} in [1, 2.5]", f"tail ~ {self.pattern()}", f"{self.string()} in tail", within)
 
+    def joined(self, leaf: Callable[[], str], depth: int = 2) -> str:
+        if depth == 0 or self.chance.random() < 0.4:
+            return leaf()
+        a, b = self.joined(leaf, depth - 1), self.joined(leaf, depth - 1)
+        op = self.of("and", "or")
+        return self.of(f"{a} {op} {b}", f"({a}) {op} ({b})", f"not ({a})")
 
-expressions = st.recursive(signals, _wider, max_leaves=5)
-comparisons = st.one_of(
-    st.tuples(expressions, st.sampled_from("< <= > >= == !=".split()), expressions).map(" ".join),
-    expressions.map(lambda x: f"{x} in [1, 2.5]"),
-    patterns.map(lambda p: f"tail ~ {p}"),
-    st.tuples(strings, strings).map(lambda p: f"within({p[0]}, {p[1]})"),
-)
+    def criterion(self) -> str:
+        plain = self.of("eos", "max_tokens(5)", "max_length(n=9)", "timeout(2.5)", "stop_ids(3, 5)", r'stop_regex(r"\d")')
+        return self.of(plain, f"stop({self.string()}, {self.string()})", self.comparison())
 
+    def until(self) -> str:
+        return self.of("", f" until {self.joined(self.criterion)}")
 
-def _joined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    pair = st.tuples(inner, st.sampled_from(["and", "or"]), inner)
-    return st.one_of(
-        pair.map(lambda p: f"{p[0]} {p[1]} {p[2]}"),
-        pair.map(lambda p: f"({p[0]}) {p[1]} ({p[2]})"),
-        inner.map(lambda x: f"not ({x})"),
-    )
+    def ramp(self) -> str:
+        curve = self.of("", " by cosine", " by linear", " by exp")
+        return f"{self.number()} -> {self.number()} over {self.whole()}{curve}"
 
+    def processor(self) -> str:
+        heat = self.of(self.number(), self.ramp(), self.expression())
+        return self.of(
+            f"temperature({heat})",
+            f"top_k({self.whole()})",
+            "top_p(0.9)",
+            "top_p(p=0.5, min_keep=2)",
+            "min_p(0.05 -> 0.1 over 9)",
+            f"ban({self.pattern()}, {self.string()}, {self.whole()}, [1, 2])",
+            f"bias([{self.string()}: -{self.number()}, {self.whole()}: 2])",
+            "repetition(1.1, window=256)",
+            "presence(0.4)",
+        )
 
-conditions = st.recursive(comparisons, _joined, max_leaves=4)
-criteria = st.one_of(
-    st.sampled_from(["eos", "max_tokens(5)", "max_length(n=9)", "timeout(2.5)", "stop_ids(3, 5)", r'stop_regex(r"\d")']),
-    st.lists(strings, min_size=1, max_size=3).map(lambda items: f"stop({', '.join(items)})"),
-    comparisons,
-)
-tests = st.recursive(criteria, _joined, max_leaves=5)
+    def fragment(self, depth: int = 2) -> str:
+        return " | ".join(self.stage(depth) for _ in range(self.chance.randint(0, 2)))
 
-ramps = st.tuples(numbers, numbers, whole, st.sampled_from(["", " by cosine", " by linear", " by exp"])).map(
-    lambda p: f"{p[0]} -> {p[1]} over {p[2]}{p[3]}"
-)
-heats = st.one_of(numbers, ramps, expressions)
-processors = st.one_of(
-    heats.map(lambda v: f"temperature({v})"),
-    whole.map(lambda k: f"top_k({k})"),
-    st.sampled_from(["top_p(0.9)", "top_p(p=0.5, min_keep=2)", "min_p(0.05 -> 0.1 over 9)", "top_n_sigma(1.0)", "typical(0.9)"]),
-    st.tuples(patterns, strings, whole).map(lambda p: f"ban({p[0]}, {p[1]}, {p[2]}, [1, 2])"),
-    st.tuples(strings, numbers, whole).map(lambda p: f"bias([{p[0]}: -{p[1]}, {p[2]}: {p[1]}])"),
-    st.sampled_from(["repetition(1.1, window=256)", "presence(0.4)", "frequency(0.2)", "no_repeat_ngram(3)", "{} | top_k(3)"]).filter(
-        lambda text: not text.startswith("{")
-    ),
-)
+    def stage(self, depth: int = 2) -> str:
+        if depth == 0 or self.chance.random() < 0.5:
+            return self.processor()
+        a, b = self.fragment(depth - 1), self.fragment(depth - 1)
+        test, other = self.joined(self.comparison, 1), self.joined(self.comparison, 1)
+        return self.of(
+            f"when {test} {{ {a} }}",
+            f"when {test} {{ {a} }} else {{ {b} }}",
+            f"when {test} {{ {a} }} else when {other} {{ {b} }}",
+            f"mix(0.7: {{ {a} }}, 0.3: {{ {b} }})",
+        )
 
+    def whole_strategy(self) -> str:
+        sampler = self.of("greedy", "sample", "sample(seed=3)", "when entropy < 1 { greedy } else { sample }")
+        return " | ".join([*(self.stage() for _ in range(self.chance.randint(0, 3))), sampler])
 
-def _blocked(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    fragment = st.lists(inner, max_size=2).map(" | ".join)
-    return st.one_of(
-        st.tuples(conditions, fragment).map(lambda p: f"when {p[0]} {{ {p[1]} }}"),
-        st.tuples(conditions, fragment, fragment).map(lambda p: f"when {p[0]} {{ {p[1]} }} else {{ {p[2]} }}"),
-        st.tuples(conditions, fragment, conditions, fragment).map(
-            lambda p: f"when {p[0]} {{ {p[1]} }} else when {p[2]} {{ {p[3]} }}"
-        ),
-        st.tuples(fragment, fragment).map(lambda p: f"mix(0.7: {{ {p[0]} }}, 0.3: {{ {p[1]} }})"),
-    )
-
-
-stages = st.recursive(processors, _blocked, max_leaves=4)
-samplers = st.sampled_from(["greedy", "sample", "sample(seed=3)", "when entropy < 1 { greedy } else { sample }"])
-wholes = st.tuples(st.lists(stages, max_size=3), samplers).map(lambda p: " | ".join([*p[0], p[1]]))
-
-
-def _searched(text: str) -> str:
-    return f"best_of(3, by=mean_logprob) {{ {text} }}"
-
-
-endings = st.one_of(st.just(""), tests.map(lambda test: f" until {test}"))
-patches = st.sampled_from(["", " with heat.value=0.3", " with heat.value=1 -> 0.5 over 8"])
-programs = st.one_of(
-    st.tuples(wholes, endings).map("".join),
-    st.tuples(stages, endings).map("".join),
-    st.tuples(stages, wholes, endings, patches).map(lambda p: f"{p[0]} | temperature(1.1) as heat | {p[1]}{p[2]}{p[3]}"),
-    st.tuples(wholes, endings).map(lambda p: _searched(p[0]) + p[1]),
-    st.tuples(wholes, tests, wholes, endings).map(lambda p: f"phases({{ {p[0]} until {p[1]} }}, {{ {p[2]} }}){p[3]}"),
-)
+    def program(self) -> str:
+        patch = self.of("", " with heat.value=0.3", " with heat.value=1 -> 0.5 over 8")
+        whole, until = self.whole_strategy(), self.until()
+        phase = f"{{ {whole} until {self.joined(self.criterion)} }}"
+        return self.of(
+            whole + until,
+            self.stage() + until,
+            f"{self.stage()} | temperature(1.1) as heat | {whole}{until}{patch}",
+            f"best_of(3, by=mean_logprob) {{ {whole} }}{until}",
+            f"phases({phase}, {{ {self.whole_strategy()} }}){until}",
+        )
 
 
 @pytest.fixture(scope="session")
-def draw_program() -> Callable[[st.DataObject], str]:
-    """Draws a legal strategy, as text."""
-    return lambda data: data.draw(programs)
+def make_program() -> Callable[[Random], str]:
+    """A legal strategy as text, made by chance."""
+    return lambda chance: Maker(chance).program()

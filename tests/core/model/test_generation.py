@@ -51,7 +51,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "sampling alone, with the hidden top-k of 50": {"do_sample": True},
     "no top-k": {"do_sample": True, "top_k": 0},
     "usual": {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.9, "repetition_penalty": 1.2},
-    "all truncations": {"do_sample": True, "temperature": 1.3, "top_k": 40, "top_p": 0.95, "min_p": 0.01, "typical_p": 0.9},
+    "truncations": {"do_sample": True, "temperature": 1.3, "top_k": 40, "top_p": 0.95, "min_p": 0.01, "typical_p": 0.9},
     "not sampling ignores the warpers": {"do_sample": False, "repetition_penalty": 2.0, "no_repeat_ngram_size": 2},
     "n-grams": {"do_sample": True, "no_repeat_ngram_size": 1},
     "bad words": {"do_sample": True, "bad_words_ids": [[7], [9, 7, 2], [8, 9, 7, 11], [7, 12], [2]], "eos_token_id": 2},
@@ -99,7 +99,9 @@ def leaves_of(strategy: Strategy) -> list[Any]:
 
 
 def test_order_and_dialects() -> None:
-    config = GenerationConfig(do_sample=True, temperature=0.7, min_p=0.1, top_p=0.9, repetition_penalty=1.1, typical_p=0.9)
+    config = GenerationConfig(
+        do_sample=True, temperature=0.7, min_p=0.1, top_p=0.9, repetition_penalty=1.1, typical_p=0.9
+    )
     strategy, _ = strategy_of(config, registry())
     assert names(strategy) == ["repetition", "temperature", "top_k", "top_p", "min_p", "typical", "sample"]
     assert [step.stage.dialect for step in strategy.pipeline[1:-1]] == ["hf"] * 5  # type: ignore[attr-defined]
@@ -121,9 +123,10 @@ def test_what_ends_a_row() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"num_beams": 4}, {"num_return_sequences": 2, "do_sample": True}, {"guidance_scale": 1.5}, {"encoder_repetition_penalty": 1.2},
-        {"encoder_no_repeat_ngram_size": 3}, {"remove_invalid_values": True}, {"exponential_decay_length_penalty": (5, 1.1)},
-        {"top_h": 0.4, "do_sample": True}, {"epsilon_cutoff": 0.01, "do_sample": True}, {"eta_cutoff": 0.01, "do_sample": True},
+        {"num_beams": 4}, {"num_return_sequences": 2, "do_sample": True}, {"guidance_scale": 1.5},
+        {"encoder_repetition_penalty": 1.2}, {"encoder_no_repeat_ngram_size": 3}, {"remove_invalid_values": True},
+        {"exponential_decay_length_penalty": (5, 1.1)}, {"top_h": 0.4, "do_sample": True},
+        {"epsilon_cutoff": 0.01, "do_sample": True}, {"eta_cutoff": 0.01, "do_sample": True},
         {"penalty_alpha": 0.6}, {"dola_layers": "low"}, {"token_healing": True}, {"prompt_lookup_num_tokens": 3},
         {"forced_eos_token_id": [2, 3], "max_length": 9}, {"forced_eos_token_id": 2},
     ],
@@ -148,7 +151,9 @@ def test_what_transformers_refuses_is_said_too() -> None:
 
 
 def test_a_plain_config_has_no_notes() -> None:
-    strategy, notes = strategy_of(GenerationConfig(do_sample=True, temperature=0.2, top_p=0.9, eos_token_id=2), registry())
+    strategy, notes = strategy_of(
+        GenerationConfig(do_sample=True, temperature=0.2, top_p=0.9, eos_token_id=2), registry()
+    )
     assert notes == []
     assert strategy.complete
     assert names(strategy_of(GenerationConfig(eos_token_id=2), registry())[0]) == ["greedy"]

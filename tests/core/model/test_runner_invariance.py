@@ -23,6 +23,7 @@ KINDS = {
     "bf16": ("llama", {}, torch.bfloat16),
     "windows": ("gemma3_text", {"sliding_window": 16}, torch.float32),
     "experts": ("mixtral", {"num_local_experts": 4}, torch.float32),
+    "own attention": ("gptj", {"rotary_dim": 8, "n_inner": 128}, torch.float32),
     "eager": ("gpt_oss", {"num_local_experts": 4, "sliding_window": 16}, torch.float32),
 }
 
@@ -41,7 +42,7 @@ def run(
     model: PreTrainedModel, prompt: list[int], follow: list[int], slot: int, rows: int, chance: random.Random
 ) -> Tensor:
     """Logits of ``prompt`` + ``follow`` in ``slot`` of ``rows``, among strangers, in slots that were used before."""
-    runner = make_runner(model, rows=8, max_length=1024, batch_invariant=True, probe=False)
+    runner = make_runner(model, rows=8, max_length=1024, batch_invariant=True)
     for _ in range(chance.randrange(3) if rows > 1 else 0):
         runner.prefill(chance.randrange(8), sequence(chance, chance.randrange(1, 300)))
     logits: list[Tensor] = []
@@ -86,7 +87,7 @@ def test_bits_do_not_depend_on_company_when_quantized(quantize: str, tmp_path: o
 
 
 def test_models_whose_rows_meet_inside_decode_one_row_at_a_time() -> None:
-    for kind, alone in (("fp32", False), ("experts", True)):
+    for kind, alone in (("fp32", False), ("experts", True), ("own attention", True)):
         runner = make_runner(build(kind), batch_invariant=True)
         assert isinstance(runner, SlotRunner)
         assert runner.alone is alone

@@ -195,6 +195,13 @@ def test_slots_that_are_not_decoded_keep_what_they_hold(batch_invariant: bool) -
     close(runner.prefill(1, sequence, start=63)[0], alone(model, sequence)[-1])
 
 
+@pytest.mark.parametrize("max_length", [2, 10])
+def test_short_slots_are_slots_too(max_length: int) -> None:
+    runner = make_runner(llama(), rows=2, max_length=max_length, batch_invariant=True)
+    assert runner.slotted
+    assert runner.max_length == max_length
+
+
 def test_memory_grows_with_use_and_never_past_the_slots() -> None:
     runner = make_runner(llama(), rows=8, max_length=1024)
     assert isinstance(runner, SlotRunner)

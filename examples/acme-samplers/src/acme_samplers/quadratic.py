@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from logitmill import Context, Dist, LogitsProcessor, Scalar
 from pydantic import Field
+
+from logitmill import Context, Dist, LogitsProcessor, Scalar
 
 
 class Quadratic(LogitsProcessor, name="acme.quadratic"):

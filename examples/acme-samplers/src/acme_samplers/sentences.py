@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from logitmill import Context, StoppingCriterion
 from pydantic import Field
+
+from logitmill import Context, StoppingCriterion
 
 _END = re.compile(r"[.!?]+[\"')\]]*(?=\s)")
 

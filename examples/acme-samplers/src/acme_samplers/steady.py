@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from logitmill import Context, Dist, Sampler, Scalar
 from pydantic import Field
 from torch import Tensor
+
+from logitmill import Context, Dist, Sampler, Scalar
 
 
 class SteadyState(NamedTuple):

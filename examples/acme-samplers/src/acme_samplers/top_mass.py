@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from logitmill import Context, Dist, Signal
 from pydantic import Field
 from torch import Tensor
+
+from logitmill import Context, Dist, Signal
 
 
 class TopMass(Signal, name="acme.top_mass"):
