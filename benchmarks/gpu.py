@@ -1,9 +1,9 @@
 """A Llama-8B shape with random weights in nf4: engine.generate against transformers' generate, in turn, in one run.
 
     python benchmarks/gpu.py                     on the first CUDA device
-    python benchmarks/gpu.py --device cpu --layers 2 --hidden 64 --heads 4 --kv-heads 2 --vocab 512 --tokens 4 --pairs 1
+    python benchmarks/gpu.py --device cpu --layers 2 --hidden 64 --heads 4 --kv-heads 2 --vocab 512 --pairs 1   (a try)
 
-Random weights say nothing about text and all about speed: the shapes, and so the work of a step, are those of the real model.
+Random weights say nothing about text and all about speed: the shapes, and so the work of a step, are the real model's.
 Nothing is downloaded. Needs about 25 GB of GPU memory at the full size while it is built, 15 GB afterwards.
 """
 
@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from measuring import STRATEGIES, compare, machine, report
+
 from logitmill.core.engine import Engine
 from logitmill.core.model.runner import make_runner
 from logitmill.core.model.spec import LoadedModel
-from measuring import STRATEGIES, compare, machine, report
 
 PROMPT = 128  # tokens
 
@@ -36,7 +37,7 @@ def shape(given: argparse.Namespace) -> Any:
 
 
 def random_model(config: Any, device: torch.device, quantize: str | None) -> Any:
-    """A model of this shape in bfloat16, its linear layers in nf4; the output head stays as it is, as bitsandbytes leaves it."""
+    """A model of this shape in bfloat16, its linear layers quantized; the output head is left, as bitsandbytes does."""
     from transformers import LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -63,7 +64,12 @@ def quantized(module: torch.nn.Module, quantize: str, device: torch.device) -> N
             quantized(child, quantize, device)
             continue
         layer = bnb.nn.Linear4bit(
-            child.in_features, child.out_features, bias=False, compute_dtype=torch.bfloat16, quant_type=quantize, device="meta"
+            child.in_features,
+            child.out_features,
+            bias=False,
+            compute_dtype=torch.bfloat16,
+            quant_type=quantize,
+            device="meta",
         )
         layer.weight = bnb.nn.Params4bit(child.weight.data.cpu(), requires_grad=False, quant_type=quantize).to(device)
         setattr(module, name, layer)
@@ -108,7 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     given.quantize = None if given.bf16 else "nf4"
     if given.device.startswith("cuda") and not torch.cuda.is_available():
-        print("error: no CUDA device here: run this where there is one, or try a small shape with --device cpu", file=sys.stderr)
+        print(
+            "error: no CUDA device here: run this where there is one, or try a small shape with --device cpu",
+            file=sys.stderr,
+        )
         return 1
     device, config, facts = torch.device(given.device), shape(given), machine()
     peer = random_model(config, device, given.quantize)
@@ -122,8 +131,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for strategy in given.strategy:
                 print(f"{setting}, batch {batch}, {strategy} ...", file=sys.stderr, flush=True)
                 lines.append(compare(setting, strategy, engine, peer, prompts, given.tokens, given.pairs))
+        said = [f"\n{note}." for note in engine.notes]
     laws = "; ".join(f"{name}: `{STRATEGIES[name][0]}`" for name in given.strategy)
-    notes = [f"{given.tokens} new tokens a row behind {PROMPT}-token prompts, {given.pairs} pairs in turn after a warm-up. {laws}."]
+    notes = [
+        f"{given.tokens} new tokens a row behind {PROMPT}-token prompts, {given.pairs} pairs in turn after a warm-up.",
+        f"{laws}.",
+        *said,
+    ]
     report(given.name, "A Llama shape with random weights", facts, lines, notes)
     return 0
 

@@ -54,7 +54,7 @@ def same_length_prompts(tokenizer: Any, text: str, batch: int, length: int) -> l
 def compare(
     setting: str, strategy: str, engine: Any, peer: Any, prompts: list[list[int]], tokens: int, pairs: int
 ) -> Line:
-    """``engine.generate`` and ``peer.generate`` (transformers), each to the text, timed in turn ``pairs`` times after a warm-up."""
+    """``engine.generate`` and transformers' ``peer.generate``, each to the text, in turn, after a try of each."""
     text, arguments = STRATEGIES[strategy]
     whole = f"{text} until max_tokens({tokens})"
     ids = torch.tensor(prompts, device=peer.device)
@@ -66,14 +66,21 @@ def compare(
     def theirs(turn: int) -> list[list[int]]:
         torch.manual_seed(turn)
         out = peer.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=0, **arguments
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            pad_token_id=0,
+            **arguments,
         )[:, ids.shape[1] :]
         engine.tokenizer.batch_decode(out)
         return [list(row) for row in out.tolist()]
 
     first = ours(0), theirs(0)
     for rows in first:
-        assert [len(row) for row in rows] == [tokens] * len(prompts), "a side ended early: the comparison would not be one"
+        assert [len(row) for row in rows] == [tokens] * len(prompts), (
+            "a side ended early: the comparison would not be one"
+        )
     speeds: list[tuple[float, float]] = []
     for turn in range(1, pairs + 1):
         order = (ours, theirs) if turn % 2 else (theirs, ours)
@@ -82,7 +89,8 @@ def compare(
         speeds.append((made / seconds[ours], made / seconds[theirs]))
     ratios = [a / b for a, b in speeds]
     return Line(
-        setting, strategy, len(prompts), statistics.median(a for a, _ in speeds), statistics.median(b for _, b in speeds),
+        setting, strategy, len(prompts),
+        statistics.median(a for a, _ in speeds), statistics.median(b for _, b in speeds),
         statistics.median(ratios), min(ratios), max(ratios), agreement(*first) if strategy == "greedy" else "",
     )  # fmt: skip
 
@@ -138,10 +146,14 @@ def _processor() -> str:
 
 def _commit() -> str:
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
-        return git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "--short", "HEAD") + (
+            " with changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -149,13 +161,15 @@ def _commit() -> str:
 def report(name: str, title: str, facts: dict[str, str], lines: Sequence[Line], notes: Sequence[str]) -> str:
     """Print the table and write it to results/<name>.md and .json. Returns the Markdown."""
     rows = [f"# {title}", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
-    rows += ["| | strategy | batch | logitmill, tokens/s | transformers, tokens/s | ratio (lowest to highest) | same greedy tokens |"]
+    rows += [
+        "| | strategy | batch | logitmill, tokens/s | transformers, tokens/s "
+        "| ratio (lowest to highest) | same greedy tokens |"
+    ]
     rows += ["|---|---|---|---|---|---|---|"]
     for line in lines:
         ratio = f"**{line.ratio:.2f}** ({line.lowest:.2f} to {line.highest:.2f})"
-        rows.append(
-            f"| {line.setting} | {line.strategy} | {line.batch} | {line.logitmill:.1f} | {line.transformers:.1f} | {ratio} | {line.same_tokens} |"
-        )
+        speeds = f"{line.logitmill:.1f} | {line.transformers:.1f}"
+        rows.append(f"| {line.setting} | {line.strategy} | {line.batch} | {speeds} | {ratio} | {line.same_tokens} |")
     text = "\n".join([*rows, "", *notes]).replace("|  |", "| |") + "\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, "utf-8")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 NEG_INF = float("-inf")
+_HEAD = 1024  # tokens that a CPU sorts by themselves
 
 
 def _rescue(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,10 +97,24 @@ class Dist:
         """float32 [R, 1]."""
         return self.logits.amax(-1, keepdim=True)
 
+    @property
+    def is_sorted(self) -> bool:
+        """Whether ``order`` has been asked for already, so that asking again costs nothing."""
+        return "order" in self.__dict__
+
     @cached_property
     def order(self) -> Tensor:
         """int64 [R, C]: columns by descending logit, ties by ascending id (a stable sort over ascending ids)."""
+        if self.device.type == "cpu" and self.columns > 4 * _HEAD and int(self.kept.max()) <= _HEAD:
+            return self._few_in_order()  # on a CPU looking is free, and sorting a whole vocabulary is not
         return torch.sort(self.logits, dim=-1, descending=True, stable=True).indices
+
+    def _few_in_order(self) -> Tensor:
+        """``order`` where no row has more than _HEAD tokens left: those sorted, then the removed ones by id."""
+        best = self._best(_HEAD).sort(-1).values  # [R, _HEAD]
+        ranks = torch.sort(self.logits.gather(-1, best), dim=-1, descending=True, stable=True).indices
+        rest = torch.ones_like(self.alive).scatter_(-1, best, False).nonzero()[:, 1]
+        return torch.cat([best.gather(-1, ranks), rest.reshape(self.rows, -1)], -1)
 
     @cached_property
     def sorted_probs(self) -> Tensor:
@@ -153,7 +168,7 @@ class Dist:
         ``torch.topk`` promises no order among ties, so it is given keys without any: the logit's bits as an integer of
         the same order, and below them the column, counted downwards.
         """
-        if "order" in self.__dict__:
+        if self.is_sorted:
             return self.order[:, :k]
         bits = (self.logits + 0.0).view(torch.int32)  # + 0.0 makes one zero of two
         ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # negative floats descend with their bits

@@ -189,6 +189,11 @@ class Engine:
 
         return Served(self, max_waiting)
 
+    def cancel(self) -> None:
+        """End every request in flight at the next step, with what there is. Safe in a signal handler."""
+        for request in [*self.loop.queue, *(row.request for row in self.loop.batch.rows)]:
+            request.cancel()
+
     def close(self) -> None:
         """Let go of whatever is in flight."""
         self.loop.abandon()
@@ -317,8 +322,10 @@ def load(
     )  # fmt: skip
     if isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 1:
         raise ModelError(f"max_rows is how many rows are decoded at a time, at least 1, got {max_rows!r}")
-    made = plugins().manager.hook.load_model(spec=spec)
+    made = plugins().load_model(spec)
     loaded, runner = made if made is not None else (load_model(spec), None)
     if runner is None:
         runner = make_runner(loaded.model, rows=max_rows, max_length=max_length, batch_invariant=batch_invariant)
-    return Engine(loaded, runner, batch_invariant=batch_invariant, reference=reference)
+    engine = Engine(loaded, runner, batch_invariant=batch_invariant, reference=reference)
+    plugins().configure(engine.describe())
+    return engine

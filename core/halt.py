@@ -7,6 +7,7 @@ the step's one read. Criteria on text run on the host behind it. A text criterio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -26,6 +27,8 @@ from .strategy import AllOf, AnyOf, Not, Test
 Reason = Literal["eos", "stop", "length", "error", "cancelled"]
 #: (row of the history, position where the text begins) -> the visible text from there
 Texts = Callable[[int, int], str]
+#: what a row's text criteria have seen already: (criterion, index of the sequential node it is in) -> length of that text
+Offsets = dict[tuple[StoppingCriterion, int | None], int]
 
 
 class _Eos(StoppingCriterion, name="eos"):
@@ -74,6 +77,8 @@ class Halt:
 
     def flags(self, session: Session, law: Callable[[], Dist], ctx: Context) -> Tensor:
         """bool [R, L]: every leaf on tokens and signals, for a session whose ctx contains the token just committed."""
+        if session.moved:  # only now: until here verdicts read the flags of the step before, by its layout
+            session.layout, session.moved = None, False
         layout = self._layout(session)
         flags = torch.zeros(session.rows, len(layout.columns), dtype=torch.bool, device=ctx.device)
         for number, column in enumerate(layout.columns):
@@ -125,49 +130,49 @@ class Halt:
     # -- on the host ---------------------------------------------------------------------------------------------------
 
     def verdict(
-        self, session: Session, row: int, flags: Sequence[bool], ctx: Context, text: Texts, offsets: dict[Test, int]
+        self, session: Session, row: int, flags: Sequence[bool], ctx: Context, text: Texts, offsets: Offsets
     ) -> Verdict | None:
         """Whether row ``row`` of the session ends. A row whose phase is over moves on instead.
 
         ``offsets`` is the row's own memory of what its text criteria have already seen.
         """
-        layout = self._layout(session)
+        layout, place = self._layout(session), session.index[row]
+        prompt = ctx.history.prompt_sizes[place]
+        ending: list[Verdict] = []
         for test, owner, ends, where in layout.tests[row]:
-            start = (
-                session.starts[owner.index][row] if owner is not None else ctx.history.prompt_sizes[session.index[row]]
-            )
+            start = prompt if owner is None else session.starts[owner.index][row]
+            mine = None if owner is None else owner.index
 
-            def held(leaf: Test, where: dict[Test, int] = where, start: int = start) -> tuple[bool, int | None]:
+            def held(
+                leaf: Test, where: dict[Test, int] = where, start: int = start, mine: int | None = mine
+            ) -> tuple[bool, int | None]:
                 if flags[where[leaf]]:
                     return True, None
                 if isinstance(leaf, StoppingCriterion) and leaf.reads_text():
-                    return self._text(leaf, session.index[row], start, ctx.select([row]), text, offsets)
+                    return self._text(leaf, mine, text(place, start), ctx.select([row]), offsets)
                 return False, None
 
             holds, cut, reason, name = _tree(test, held)
             if not holds:
                 continue
             if ends:
-                if cut is not None:
-                    before = len(text(session.index[row], ctx.history.prompt_sizes[session.index[row]])) - len(
-                        text(session.index[row], start)
-                    )
-                    cut += before
-                return Verdict(reason, name, cut)
+                before = 0 if cut is None else len(text(place, prompt)) - len(text(place, start))
+                ending.append(Verdict(reason, name, None if cut is None else before + cut))
+                continue
             assert owner is not None
-            session.move_on(row, owner, len(ctx.history.host[session.index[row]]))
-            offsets.clear()
-        return None
+            session.move_on(row, owner, len(ctx.history.host[place]))
+            for key in [key for key in offsets if key[1] == mine]:
+                del offsets[key]
+        return min(ending, key=lambda verdict: _earliness(verdict.cut), default=None)
 
     def _text(
-        self, leaf: StoppingCriterion, row: int, start: int, ctx: Context, text: Texts, offsets: dict[Test, int]
+        self, leaf: StoppingCriterion, owner: int | None, text: str, ctx: Context, offsets: Offsets
     ) -> tuple[bool, int | None]:
-        whole = text(row, start)
-        offset = offsets.get(leaf, 0)
-        found = leaf.check_text(whole[offset:], ctx)
+        offset = offsets.get((leaf, owner), 0)
+        found = leaf.check_text(text[offset:], ctx)
         if found is None or found is False:
             return False, None
-        offsets[leaf] = len(whole)
+        offsets[leaf, owner] = len(text)
         return True, None if found is True else offset + int(found)
 
     def held(self, session: Session, row: int, text: Callable[[int], str]) -> int:
@@ -185,7 +190,7 @@ class Halt:
                     most = max(most, leaf.held(text(start)))
         return most
 
-    def advance(self, session: Session, ctx: Context, text: Texts, offsets: dict[Test, int]) -> None:
+    def advance(self, session: Session, ctx: Context, text: Texts, offsets: Offsets) -> None:
         """Replay for one row: evaluate its tests at this point and let it move on, whatever would end it."""
         session.layout = None
         try:
@@ -215,11 +220,16 @@ def _tree(
         reason: Literal["eos", "stop", "length"] = reasons.pop() if len(reasons) == 1 else "stop"
         return all(holds for holds, *_ in parts), min(cuts, default=None), reason, _name(test)
     if isinstance(test, AnyOf):
-        # Every part is asked, so that text criteria remember what they saw; the first that holds is the one that fired.
-        parts = [_tree(part, held) for part in test.tests]
-        return next((part for part in parts if part[0]), (False, None, "stop", ""))
+        # Every part is asked, so that text criteria remember what they saw. The first that holds is the one that fired,
+        # but for one that cuts the text: what it cuts must not come out because a bound was reached in the same step.
+        parts = [part for part in (_tree(part, held) for part in test.tests) if part[0]]
+        return min(parts, key=lambda part: _earliness(part[1]), default=(False, None, "stop", ""))
     holds, cut = held(test)
     return holds, cut, test.finish_reason if isinstance(test, StoppingCriterion) else "stop", _name(test)
+
+
+def _earliness(cut: int | None) -> float:
+    return math.inf if cut is None else cut
 
 
 def _name(test: Test) -> str:

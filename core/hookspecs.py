@@ -54,11 +54,11 @@ class Hooks:
 
     @hookspec(firstresult=True)
     def load_model(self, spec: Any) -> Any:
-        """A runner for a model spec that this plugin knows, or None."""
+        """(LoadedModel, Runner) for a model spec that this plugin knows, or None."""
 
     @hookspec(historic=True)
     def configure(self, settings: Any) -> None:
-        """The engine's settings, once they are known."""
+        """An engine was made: ``settings`` is its ``describe()``."""
 
     @hookspec
     def on_request(self, request: Any) -> None:

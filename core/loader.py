@@ -20,7 +20,7 @@ from typing import Any
 
 import pluggy
 
-from .errors import PluginError
+from .errors import LogitmillError, ModelError, PluginError
 from .hookspecs import Hooks
 from .registry import KINDS, Registry
 
@@ -216,6 +216,24 @@ class Plugins:
         if strict or self.strict:
             raise PluginError(message) from cause
         warnings.warn(f"{message}; it is left out", PluginWarning, stacklevel=2)
+
+    # -- the model -----------------------------------------------------------------------------------------------------
+
+    def load_model(self, spec: Any) -> Any:
+        """(LoadedModel, Runner) of the first plugin that knows the model, or None. What it raises becomes a ModelError."""
+        try:
+            return self.manager.hook.load_model(spec=spec)
+        except LogitmillError:
+            raise
+        except Exception as error:  # a stranger's loader may raise anything
+            raise ModelError(f"a plugin's load_model raised {_line(error)}") from error
+
+    def configure(self, settings: Any) -> None:
+        """Tell every plugin, those to come included, the settings of an engine."""
+        try:
+            self.manager.hook.configure.call_historic(kwargs={"settings": settings})
+        except Exception as error:  # as for observers
+            warnings.warn(f"a plugin's configure raised {_line(error)}", PluginWarning, stacklevel=2)
 
     # -- observers -----------------------------------------------------------------------------------------------------
 

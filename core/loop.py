@@ -111,13 +111,17 @@ class Loop:
                 if problem is not None:
                     raise problem
                 self.batch.start(request)
-                self.batch.fork()
             except Fault as fault:
                 events.append(self._refuse(request, stage_error(fault, 0, request.index)))
             except LogitmillError as error:
                 events.append(self._refuse(request, error))
             except _MODEL_FAILURES as error:
                 events.append(self._refuse(request, _model_error(error)))
+            else:
+                try:
+                    self.batch.fork()
+                except _MODEL_FAILURES as error:
+                    events += self._end(request.rows, Verdict("error", None), _model_error(error))
         return events
 
     def _misfit(self, request: Request) -> RequestError | None:
@@ -184,7 +188,7 @@ class Loop:
         try:
             verdict = self.halt.verdict(session, at, flags, ctx, text, row.offsets)
         except Exception as error:  # a stranger's criterion may raise anything: its row ends, the loop does not
-            row.fail(Fault("until", error))
+            row.fail(Fault("until", error), len(row.tokens) - 1)
             return
         if verdict is None and len(batch.history.host[i]) >= self.runner.max_length:
             verdict = Verdict("length", "cache")
@@ -197,14 +201,18 @@ class Loop:
         """What may be shown of each row, and the results of requests whose rows have all ended."""
         events = []
         where = {i: (session, at) for session in self.batch.sessions for at, i in enumerate(session.index)}
+        finished: set[Request] = set()
         for i, row in enumerate(self.batch.rows):
             request = row.request
-            if row.verdict is None:
-                if request.plan.rows == 1 and row.tokens:  # a search shows its best when it knows it
-                    events.append(
-                        Event(self._ready(i, row, *where[i]), row.tokens[-1], request.index, len(row.tokens) - 1)
-                    )
-            elif all(other.verdict is not None for other in request.rows):
+            if row.verdict is None and request.plan.rows == 1 and row.tokens:  # a search shows its best when it knows it
+                try:
+                    piece = self._ready(i, row, *where[i])
+                except Exception as error:  # a stranger's criterion may raise anything
+                    row.fail(Fault("until", error), len(row.tokens) - 1)
+                else:
+                    events.append(Event(piece, row.tokens[-1], request.index, len(row.tokens) - 1))
+            if request not in finished and all(other.verdict is not None for other in request.rows):
+                finished.add(request)
                 completion = self._completed(request)
                 self.notify("on_finish", completion)
                 rest = completion.text[len(request.echo) + row.sent :]
@@ -258,12 +266,15 @@ class Loop:
             self.queue.remove(request)
             events.append(self._refuse(request, None, "cancelled"))
         cancelled = [row for row in self.batch.rows if row.request.cancelled]
-        if cancelled:
-            for row in cancelled:
-                row.end(Verdict("cancelled", None))
-            ended = self._emit()
-            events += [event for event in ended if event.completion is not None]
-            self.batch.drop_ended(torch.zeros(len(self.batch), 1, dtype=torch.int64, device=self.runner.device))
+        return events + (self._end(cancelled, Verdict("cancelled", None)) if cancelled else [])
+
+    def _end(self, rows: Sequence[Row], verdict: Verdict, error: LogitmillError | None = None) -> list[Event]:
+        """Rows end between two steps, with what they have."""
+        for row in rows:
+            if row.verdict is None:
+                row.end(verdict, error)
+        events = [event for event in self._emit() if event.completion is not None]
+        self.batch.drop_ended(torch.zeros(len(self.batch), 1, dtype=torch.int64, device=self.runner.device))
         return events
 
     def _text_of(self, token: int) -> str:

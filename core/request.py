@@ -13,11 +13,11 @@ from torch import Tensor
 
 from .completion import Completion, Logprobs, Timings, TokenLogprob, Usage
 from .errors import LogitmillError, ModelError, StageError
-from .halt import Verdict
+from .halt import Offsets, Verdict
 from .planner import Plan
 from .rng import RowNoise
 from .session import Fault
-from .strategy import Strategy, Test
+from .strategy import Strategy
 from .tokens import TokenText
 from .trace import StepTrace
 
@@ -74,7 +74,7 @@ class Row:
     sent: int = 0  # characters of text that were streamed
     tokens: list[int] = field(default_factory=list)  # generated
     marks: list[int] = field(default_factory=list)  # length of text after each token
-    offsets: dict[Test, int] = field(default_factory=dict)
+    offsets: Offsets = field(default_factory=dict)
     score: float = 0.0  # sum of raw logprobs, where the plan needs it
     raw: list[tuple[Tensor, Tensor, Tensor]] = field(
         default_factory=list
@@ -113,9 +113,10 @@ class Row:
         else:
             self.text += self.reader.finish()
 
-    def fail(self, fault: Fault) -> None:
-        """End it because a stage raised."""
-        self.end(Verdict("error", None), stage_error(fault, len(self.tokens), self.request.index))
+    def fail(self, fault: Fault, step: int | None = None) -> None:
+        """End it because a stage raised, at the step of its next token or at another."""
+        step = len(self.tokens) if step is None else step
+        self.end(Verdict("error", None), stage_error(fault, step, self.request.index))
 
     def fork(self, seed: int, reader: TokenText) -> Row:
         """A copy that goes its own way under another seed."""

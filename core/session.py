@@ -79,9 +79,8 @@ class Session:
     states: dict[int, Any] = field(default_factory=dict)  # node index -> state of R rows
     phases: dict[int, list[int]] = field(default_factory=dict)  # sequential node -> the child at work, a row
     starts: dict[int, list[int]] = field(default_factory=dict)  # sequential node -> where that child began, a row
-    layout: object = field(
-        default=None, repr=False
-    )  # of its stop tests: core.halt's, made again after rows or phases change
+    layout: object = field(default=None, repr=False)  # of its stop tests: core.halt's, made again when rows change
+    moved: bool = field(default=False, repr=False)  # a row is in another phase than the layout says
 
     @classmethod
     def opened(cls, plan: Plan, ctx: Context) -> Session:
@@ -232,6 +231,8 @@ class Session:
             view = (ctx if whole else ctx.select(rows)).at(node, [self.plans[i].nodes[node.index].stage for i in rows])
             with _faults(node):
                 mine = moved[node.index] if whole else states.select(moved[node.index], rows)
+                if self.rows > 1:  # host objects move in place, and a stack in which one row raises is run again
+                    mine = states.copied(mine)
                 fresh = stage.accept(mine, tokens if whole else tokens[rows], after, view)  # type: ignore[attr-defined]
                 moved[node.index] = fresh if whole else states.put(moved[node.index], rows, fresh)
         self.states = moved
@@ -257,7 +258,7 @@ class Session:
         phases[row] += 1
         starts[row] = position
         self.phases, self.starts = self.phases | {node.index: phases}, self.starts | {node.index: starts}
-        self.layout = None
+        self.moved = True
 
 
 class _faults:  # noqa: N801  # a context manager that reads as a word

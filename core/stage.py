@@ -193,7 +193,7 @@ def describe(stage: type[Stage], error: ValidationError) -> str:
         return f"{where} must be {words} {context[key]:g}, got {fault['input']!r}"
     message = str(context.get("error", "")) or fault["msg"]
     return f"{where}: {message[:1].lower()}{message[1:]}" + (
-        "" if fault["type"].startswith("scalar") else f", got {fault['input']!r}"
+        "" if fault["type"].startswith("scalar") or not fault["loc"] else f", got {fault['input']!r}"
     )
 
 

@@ -51,13 +51,14 @@ def draw(batch: Batch, halt: Halt) -> Drawn:
         logprobs = raw.logprob_of(tokens).double()
     batch.history.append(tokens)
     after = ctx.scored(ctx.scores + logprobs)
-    kept = [pair for session, proposal in proposals for pair in _commit(batch, session, proposal, tokens, after)]
-    batch.sessions = [session for session, _ in kept]
-    drawn = Drawn(tokens, raw, kept)
-    flags = [_flags(batch, halt, session, proposal, after, drawn) for session, proposal in kept]
-    drawn.packed = _pack(drawn, logprobs, flags)
-    for session, proposal in kept:
-        _log(batch, session, proposal, drawn)
+    moved = [pair for session, proposal in proposals for pair in _commit(batch, session, proposal, tokens, after)]
+    tested = [part for session, proposal in moved for part in _test(batch, halt, session, proposal, after)]
+    batch.sessions = [part.session for part in tested]
+    drawn = Drawn(tokens, raw, [(part.session, part.proposal) for part in tested])
+    drawn.measures = [(part.session.index, part.measures) for part in tested if part.measures is not None]
+    drawn.packed = _pack(drawn, logprobs, [part.flags for part in tested])
+    for part in tested:
+        _log(batch, part.session, part.proposal, drawn)
     return drawn
 
 
@@ -87,19 +88,34 @@ def _commit(
     return [pair for one, own in alone for pair in _commit(batch, one, own, tokens, ctx)]
 
 
-def _flags(batch: Batch, halt: Halt, session: Session, proposal: Proposal, ctx: Context, drawn: Drawn) -> Tensor:
-    """bool [R, L]: the stop flags of a session, and on the side what its search will rank rows by."""
+@dataclass
+class _Tested:
+    """A session behind its commit: bool [R, L] stop flags, and float64 [R, m] what its search ranks rows by."""
+
+    session: Session
+    proposal: Proposal
+    flags: Tensor
+    measures: Tensor | None
+
+
+def _test(batch: Batch, halt: Halt, session: Session, proposal: Proposal, ctx: Context) -> list[_Tested]:
+    """The stop tests of a session, row by row where one raises: a stranger's criterion or signal may raise anything."""
     view = ctx.select(session.index)
     try:
-        for node in session.plans[0].nodes:
-            if isinstance(node.stage, Search) and node.stage.measures():
-                values = [measure.evaluate(proposal.law(), view).double() for measure in node.stage.measures()]
-                drawn.measures.append((session.index, torch.cat(values, -1)))
-        return halt.flags(session, proposal.law, view)
-    except Exception as error:  # a stranger's criterion or signal may raise anything: its rows end, the loop does not
-        for i in session.index:
-            batch.rows[i].fail(error if isinstance(error, Fault) else Fault("until", error))
-        return torch.zeros(session.rows, 0, dtype=torch.bool, device=ctx.device)
+        measures = _measures(session, proposal, view)
+        return [_Tested(session, proposal, halt.flags(session, proposal.law, view), measures)]
+    except Exception as error:
+        if session.rows == 1:
+            batch.rows[session.index[0]].fail(error if isinstance(error, Fault) else Fault("until", error))
+            return []
+    alone = [(session.select([i]), proposal.select(i)) for i in range(session.rows)]
+    return [part for one, own in alone for part in _test(batch, halt, one, own, ctx)]
+
+
+def _measures(session: Session, proposal: Proposal, ctx: Context) -> Tensor | None:
+    searches = [node.stage for node in session.plans[0].nodes if isinstance(node.stage, Search)]
+    values = [m.evaluate(proposal.law(), ctx).double() for search in searches for m in search.measures()]
+    return torch.cat(values, -1) if values else None
 
 
 def _pack(drawn: Drawn, logprobs: Tensor, flags: Sequence[Tensor]) -> Tensor:

@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import click
+
 from logitmill.core.hookspecs import Hooks
 from logitmill.core.loader import Plugins
 from logitmill.core.registry import KINDS, Entry, Registry
@@ -50,6 +51,11 @@ def prose(text: str) -> str:
     return "".join(f"`{p[2:-2]}`" if p.startswith("``") else p.replace("<", r"\<") for p in pieces)
 
 
+def paragraph(text: str) -> str:
+    """Markdown as it stands, in one line."""
+    return " ".join(text.split())
+
+
 def cell(text: str) -> str:
     """The same inside a table."""
     return prose(text).replace("|", r"\|")
@@ -76,16 +82,18 @@ def stages_page(registry: Registry) -> Iterator[str]:
     """Every stage, criterion, signal and schedule."""
     yield "# Stages"
     yield ""
-    yield (
-        "Everything a strategy can name, as `logitmill stages` and `logitmill stages NAME` print it. Arguments stand in the order in which"
-        " positional ones fill them. *A schedule or an expression* means that `1.2 -> 0.6 over 64` and `0.3 + 0.2*entropy` may stand there"
-        " ([language.md](language.md)). p is the distribution at that point of the pipeline, l its logits."
-    )
+    yield paragraph("""
+        Everything a strategy can name, as `logitmill stages` and `logitmill stages NAME` print it. Arguments stand in
+        the order in which positional ones fill them. *A schedule or an expression* means that `1.2 -> 0.6 over 64` and
+        `0.3 + 0.2*entropy` may stand there ([language.md](language.md)). p is the distribution at that point of the
+        pipeline, l its logits.
+    """)
     yield ""
     for kind, heading in HEADINGS.items():
         entries = list(registry.of(kind))
         if entries:
-            yield f"- [{heading}](#{heading.lower().replace(' ', '-')}): {', '.join(f'[{e.name}](#{anchor(e)})' for e in entries)}"
+            names = ", ".join(f"[{entry.name}](#{anchor(entry)})" for entry in entries)
+            yield f"- [{heading}](#{heading.lower().replace(' ', '-')}): {names}"
     yield ""
     for kind, heading in HEADINGS.items():
         entries = list(registry.of(kind))
@@ -135,11 +143,12 @@ def hooks_page(_: Registry) -> Iterator[str]:
     """Every hook specification."""
     yield "# Hooks"
     yield ""
-    yield (
-        "What a plugin may implement. A plugin is a module (or any object) with functions of these names under"
-        " `@logitmill.hookimpl`, found by an entry point of the group `logitmill.plugins`, by `logitmill.register(module)` or by"
-        " `--plugin FILE.py`; see [extending.md](extending.md). The strategy alone decides order; hooks discover and inform."
-    )
+    yield paragraph("""
+        What a plugin may implement. A plugin is a module (or any object) with functions of these names under
+        `@logitmill.hookimpl`, found by an entry point of the group `logitmill.plugins`, by `logitmill.register(module)`
+        or by `--plugin FILE.py`; see [extending.md](extending.md). The strategy alone decides order; hooks discover and
+        inform.
+    """)
     yield ""
     yield prose(inspect.getdoc(Hooks) or "")
     yield ""
@@ -173,7 +182,12 @@ def first_line(hook: Callable[..., Any]) -> str:
 
 def called(hook: str) -> bool:
     """Whether anything in core or the plugins names the hook, besides its specification."""
-    files = [file for room in ("core", "plugins") for file in (ROOT / room).rglob("*.py") if file.name not in ("hookspecs.py", "hooks.py")]
+    files = [
+        file
+        for room in ("core", "plugins")
+        for file in (ROOT / room).rglob("*.py")
+        if file.name not in ("hookspecs.py", "hooks.py")
+    ]
     return any(re.search(rf"(hook\.|\"){hook}\b", file.read_text("utf-8")) for file in files)
 
 
@@ -184,13 +198,16 @@ def cli_page(_: Registry) -> Iterator[str]:
     """Every command's help."""
     yield "# The command line"
     yield ""
-    yield (
-        "`logitmill` and `python -m logitmill` are the same program. Text goes to standard output, everything else to standard error."
-        " Exit status: 0; 2 for a wrong strategy or usage; 1 for a failed run; 130 after Ctrl-C. `LOGITMILL_DEBUG=1` shows where an"
-        " error came from."
-    )
+    yield paragraph("""
+        `logitmill` and `python -m logitmill` are the same program. Text goes to standard output, everything else to
+        standard error. Exit status: 0; 2 for a wrong strategy or usage; 1 for a failed run; 130 after Ctrl-C.
+        `LOGITMILL_DEBUG=1` shows where an error came from.
+    """)
     yield ""
-    yield from table(("command", "what it does"), [(f"[`{name}`](#logitmill-{name})", cell(words)) for name, words in BUILTIN.items()])
+    yield from table(
+        ("command", "what it does"),
+        [(f"[`{name}`](#logitmill-{name})", cell(words)) for name, words in BUILTIN.items()],
+    )
     parent = click.Context(commands, info_name="logitmill", terminal_width=WIDTH, **commands.context_settings)
     for name in BUILTIN:
         command = commands.get_command(parent, name)
@@ -205,7 +222,11 @@ def cli_page(_: Registry) -> Iterator[str]:
 
 # -- writing -----------------------------------------------------------------------------------------------------------
 
-PAGES: dict[str, Callable[[Registry], Iterator[str]]] = {"stages.md": stages_page, "hooks.md": hooks_page, "cli.md": cli_page}
+PAGES: dict[str, Callable[[Registry], Iterator[str]]] = {
+    "stages.md": stages_page,
+    "hooks.md": hooks_page,
+    "cli.md": cli_page,
+}
 
 
 def built() -> dict[str, str]:
@@ -221,7 +242,9 @@ def stale(folder: Path = DOCS) -> dict[str, str]:
         file = folder / name
         held = file.read_text("utf-8") if file.is_file() else ""
         if held != text:
-            lines = difflib.unified_diff(held.splitlines(), text.splitlines(), f"docs/{name}", "as the code has it", lineterm="")
+            lines = difflib.unified_diff(
+                held.splitlines(), text.splitlines(), f"docs/{name}", "as the code has it", lineterm=""
+            )
             found[name] = "\n".join(list(lines)[:SHOWN])
     return found
 

@@ -1,4 +1,7 @@
-"""The same stage as a plugin: logitmill run "..." --plugin examples/quadratic.py -s "my.quadratic | sample until max_tokens(32)"."""
+"""The same stage as a plugin of one file.
+
+logitmill run "A list of colors: red" --plugin examples/quadratic.py -s "my.quadratic | sample until max_tokens(32)"
+"""
 
 from logitmill import LogitsProcessor, Scalar, hookimpl
 

@@ -65,7 +65,7 @@ def engine(
     reference: bool = False,
 ) -> Engine:
     """An engine over a model. ``wrap`` may put something between it and the runner."""
-    runner = make_runner(of.model, rows=rows, max_length=max_length, batch_invariant=batch_invariant)
+    runner = make_runner(of.model, rows=rows, max_length=max_length, batch_invariant=batch_invariant, probe=False)
     made = Engine(of, wrap(runner), batch_invariant=batch_invariant, reference=reference)
     if lookahead is not None:
         made.loop.lookahead = lookahead

@@ -24,7 +24,7 @@ S = TypeVar("S", bound=Stage)
 
 def make(resolver: Resolver, stage: type[S], call: syntax.Call, scope: Scope, block: syntax.Block | None = None) -> S:
     """The stage of a call. Raises StrategyError at the first argument, in the order of the text, that does not fit."""
-    given = _named(stage, call)
+    given = _named(stage, call, scope)
     known = fields(stage)
     if block is not None:
         if "block" not in known or not known["block"].admits(Strategy):
@@ -60,7 +60,7 @@ def changed(resolver: Resolver, stage: Stage, key: syntax.Word, value: syntax.Va
     return getattr(twin, key.text)
 
 
-def _named(stage: type[Stage], call: syntax.Call) -> list[Given]:
+def _named(stage: type[Stage], call: syntax.Call, scope: Scope) -> list[Given]:
     """The arguments under their fields' names, in the order of the text."""
     known = fields(stage)
     order = list(known)
@@ -94,11 +94,11 @@ def _named(stage: type[Stage], call: syntax.Call) -> list[Given]:
         field = known[stage.variadic]
         if any(field is other.field for other in found):
             raise StrategyError(f"'{field.name}' is given twice", loose[0].where, hint="remove one", code="argument")
-        found.insert(0, Given(field, _together(stage, field, loose), loose[0].where))
+        found.insert(0, Given(field, _together(stage, field, loose, scope), loose[0].where))
     return found
 
 
-def _together(stage: type[Stage], field: Field, loose: Sequence[syntax.Arg]) -> syntax.Value:
+def _together(stage: type[Stage], field: Field, loose: Sequence[syntax.Arg], scope: Scope) -> syntax.Value:
     """Several positional arguments as the one value of a variadic field."""
     where = _across(loose[0].where, loose[-1].where)
     for arg in loose:
@@ -113,7 +113,7 @@ def _together(stage: type[Stage], field: Field, loose: Sequence[syntax.Arg]) -> 
                 hint="write the block alone",
                 code="argument",
             )
-    if len(loose) == 1 and isinstance(loose[0].value, syntax.ListOf | syntax.MapOf):
+    if len(loose) == 1 and isinstance(scope.meaning(loose[0].value), syntax.ListOf | syntax.MapOf):
         return loose[0].value
     if field.weighted and all(arg.weight is not None for arg in loose):
         return syntax.MapOf(tuple((arg.weight, arg.value) for arg in loose if arg.weight is not None), where=where)

@@ -36,7 +36,7 @@ _NUMBERS: dict[str, Callable[..., float]] = {
 def build(resolver: Resolver, node: syntax.Value, scope: Scope) -> Expression:
     """The expression of ``node``. Raises StrategyError at the part whose kind does not fit, or whose name is none."""
     bound = scope.param(node)
-    with resolver.deeper(node.where, len(node.rest) if isinstance(node, syntax.Chain) else 1):
+    with resolver.deeper(node.where, _height(node)):
         if bound is not None:
             return build(resolver, bound.value, bound.scope)
         try:
@@ -45,6 +45,14 @@ def build(resolver: Resolver, node: syntax.Value, scope: Scope) -> Expression:
             if error.where is not None:
                 raise
             raise StrategyError(error.message, node.where, hint=error.hint, code=error.code) from None
+
+
+def _height(node: syntax.Value) -> int:
+    """How many levels of an expression ``node`` is by itself: a + b + c is one in another."""
+    if not isinstance(node, syntax.Chain):
+        return 1
+    plain = all(isinstance(part, syntax.Number) for part in (node.first, *(part for _, part in node.rest)))
+    return 1 if plain else len(node.rest)
 
 
 def _build(resolver: Resolver, node: syntax.Value, scope: Scope) -> Expression:

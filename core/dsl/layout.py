@@ -41,13 +41,17 @@ class _Layout:
         """``lines`` of ``node`` with the comment that ends its line, if one does, and nothing but it."""
         if self.comments and not self.comments[0].own_line:
             at = _start(self.comments[0])
-            if at >= _end(node) and (limit is None or at < limit):
-                lines = [*lines[:-1], f"{lines[-1]}  {self.comments.pop(0).text}"]
+            beside = isinstance(node.where, Span) and "\n" not in node.where.source[_end(node) : at]
+            if at >= _end(node) and beside and (limit is None or at < limit):
+                text = self.comments.pop(0).text
+                if lines[-1].lstrip().startswith("#"):  # a comment has no other behind it
+                    return [*lines, text]
+                lines = [*lines[:-1], f"{lines[-1]}  {text}"]
         return lines
 
     def _commented(self, node: syntax.Node) -> bool:
-        """Whether a comment stands inside ``node``."""
-        return any(_start(node) <= _start(comment) < _end(node) for comment in self.comments)
+        """Whether a comment inside ``node``, or one that nothing before it could take, is still to be written."""
+        return bool(self.comments) and _start(self.comments[0]) < _end(node)
 
     # programs
 
@@ -118,17 +122,17 @@ class _Layout:
         return lines + self._before(_end(body))
 
     def _until(self, test: syntax.Value, column: int, limit: int) -> list[str]:
+        parts = test.parts if isinstance(test, syntax.Either | syntax.Both) else (test,)
+        lines = self._before(_end(parts[0]))
         flat = f"until {render.value(test)}"
-        if not isinstance(test, syntax.Either | syntax.Both) or (
-            len(flat) + column <= WIDTH and not self._commented(test)
-        ):
-            return [*self._before(_end(test)), *self._behind([flat], test, limit)]
+        if len(parts) == 1 or (len(flat) + column <= WIDTH and not self._commented(parts[-1])):
+            return lines + self._behind([flat], test, limit)
+        assert isinstance(test, syntax.Either | syntax.Both)  # what has several parts
         word = "or" if isinstance(test, syntax.Either) else "and"
-        lines = self._before(_start(test))
-        for position, part in enumerate(test.parts):
+        for position, part in enumerate(parts):
             lines += self._before(_end(part))
             mark = f"{INDENT}{word} " if position else "until "
-            following = _start(test.parts[position + 1]) if position + 1 < len(test.parts) else limit
+            following = _start(parts[position + 1]) if position + 1 < len(parts) else limit
             lines += self._behind([mark + render.part_of(test, part)], part, following)
         return lines
 

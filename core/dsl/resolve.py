@@ -30,7 +30,8 @@ class Resolver:
         self._depth, self._work, self._visits = 0, 0, 0
         self._place = Place.TOP
         self._open: list[Definition] = []  # the lets being expanded, outermost first
-        self._done: dict[Definition, Strategy] = {}  # what a let means with its defaults
+        self._written: dict[Definition, Strategy] = {}  # what a let says with its defaults
+        self._done: dict[Definition, Strategy] = {}  # the same with its patches applied, as others meet it
 
     def program(self, program: syntax.Program) -> Strategy:
         """What ``main`` says. Every definition is checked, used or not. Raises StrategyError at the first mistake."""
@@ -42,7 +43,7 @@ class Resolver:
             names = ", ".join(item.name.text for item in program.items if isinstance(item, syntax.Let))
             hint = f"it defines {names}: write let main = ..." if names else "write let main = ..."
             raise StrategyError("this document has no 'main'", program.where, hint=hint, code="no-main")
-        return self._done[scope.lets["main"]]
+        return self._written[scope.lets["main"]]
 
     @contextmanager
     def deeper(self, where: Where, levels: int = 1) -> Iterator[None]:
@@ -231,11 +232,11 @@ class Resolver:
         finally:
             self._open.pop()
             self._place = outer
-        if self._open:
-            made = patched(made)
-        if not given:
-            self._done[definition] = made
-        return made
+        if given:
+            return patched(made)
+        self._written[definition] = made
+        self._done[definition] = patched(made)
+        return self._done[definition]
 
     # stop tests
 

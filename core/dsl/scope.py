@@ -51,6 +51,11 @@ class Scope:
             return self.params.get(value.name.text)
         return None
 
+    def meaning(self, value: syntax.Value) -> syntax.Value:
+        """``value`` itself, or what was written where a parameter stands for it."""
+        bound = self.param(value)
+        return value if bound is None else bound.scope.meaning(bound.value)
+
 
 @dataclass(frozen=True)
 class Source:

@@ -54,7 +54,7 @@ def _compare(runner: SlotRunner) -> str | None:
     errors = [_distance(a, b[-len(a) :]) for a, b in zip(found, plain, strict=False)]
     noise = torch.cat([_distance(_cached(runner, s), b) for s, b in zip(sequences, plain, strict=True)])
     dtype = runner.model.dtype if runner.model.dtype.is_floating_point else torch.float32
-    allowed = 4 * float(noise.max()) + 4 * torch.finfo(dtype).eps
+    allowed = 4 * float(noise.max()) + max(16 * torch.finfo(dtype).eps, 1e-4)
     # In half precision an expert or an int8 outlier may flip at one step; a mistake of ours shows at each of a row's.
     worst = max(float(row.max() if dtype == torch.float32 else row[1:].min()) for row in errors)
     if not worst <= allowed and not bool(torch.cat(plain).isnan().any()):
@@ -94,17 +94,15 @@ def _plain(runner: SlotRunner, tokens: list[int]) -> Tensor:
 
 
 def _cached(runner: SlotRunner, tokens: list[int]) -> Tensor:
-    """The plain model with its own cache, in two calls: the same numbers but for rounding."""
-    half = len(tokens) // 2
+    """The plain model with its own cache, two rows alike, step by step: our shapes and kernels, none of our code."""
+    pair = _ids(runner, tokens).expand(2, -1)
+    parts, cache = [], None
     with torch.no_grad():
-        first = runner.model(input_ids=_ids(runner, tokens[:half]), use_cache=True, return_dict=True)
-        second = runner.model(
-            input_ids=_ids(runner, tokens[half:]),
-            past_key_values=first.past_key_values,
-            use_cache=True,
-            return_dict=True,
-        )
-    return torch.cat([first.logits[0], second.logits[0]]).to(runner.device).float()
+        for ids in pair.tensor_split(list(range(len(tokens) - STEPS, len(tokens))), dim=1):
+            out = runner.model(input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True)
+            cache = out.past_key_values
+            parts.append(out.logits[0])
+    return torch.cat(parts).to(runner.device).float()
 
 
 def _slots(runner: SlotRunner, sequences: list[list[int]]) -> list[Tensor]:

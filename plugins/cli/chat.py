@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .inputs import add_plugins, decoded, spoken, unended
 from .options import bounded, model_options, open_engine, plugin_option, strategy_options, wanted
-from .output import FAILED, error, note
+from .output import FAILED, note, report
 from .streaming import follow
 from .summary import stats
 
@@ -31,8 +32,8 @@ WELCOME = "/system TEXT sets the system message, /reset starts over, /exit or Ct
 def command(ctx: click.Context, /, settings: tuple[str, ...], plugin: tuple[str, ...], **options: Any) -> None:
     """Talk with a chat model, by its chat template.
 
-    Lines that start with a slash are commands: /system TEXT, /reset, /exit. Where standard input is no terminal, each of its
-    lines is one message.
+    Lines that start with a slash are commands: /system TEXT, /reset, /exit. Where standard input is no terminal, each
+    of its lines is one message.
     """
     add_plugins(plugin)
     strategy, overrides = wanted(options, settings)
@@ -92,12 +93,12 @@ class Conversation:
         return True
 
     def _answer(self, said: str) -> None:
-        """One turn. A turn that fails leaves the conversation as it was; one that was stopped stays with what was said."""
+        """One turn. One that fails leaves the conversation as it was; one that was stopped stays with what was said."""
         messages = [*self.messages, {"role": "user", "content": said}]
         completion = follow(self.engine.stream(messages, **self.request))
         if completion.error is not None:
             self.failed = True
-            error(f"error: {str(completion.error).removeprefix('error: ')}")
+            report(completion.error)
             return
         self.messages = [*messages, {"role": "assistant", "content": completion.text}]
         if self.show_stats:
@@ -110,10 +111,8 @@ def _lines() -> Iterator[str]:
         for number, data in enumerate(sys.stdin.buffer, 1):
             yield unended(decoded(data, f"line {number} of standard input"))
         return
-    try:
+    with suppress(ImportError):
         import readline  # noqa: F401  # line editing and history, where the platform has it
-    except ImportError:
-        pass
     while True:
         sys.stderr.write(PROMPT)
         sys.stderr.flush()

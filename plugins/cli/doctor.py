@@ -28,7 +28,7 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each finding, one a line.")
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool) -> None:
-    """Look at this installation: versions, torch, the processor, GPUs, bitsandbytes, the default model, the cache, plugins.
+    """Look at this installation: versions, processor, GPUs, bitsandbytes, the default model, the cache, plugins.
 
     Nothing is downloaded and nothing is changed. The exit status is 1 where something does not work.
     """
@@ -69,10 +69,7 @@ def examine() -> Iterator[Finding]:
 
 def _python() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info >= (3, 11):
-        yield Finding("python", "ok", f"{version}, {sys.executable}")
-    else:
-        yield Finding("python", "fault", version, "logitmill needs Python 3.11 or newer: make an environment with one")
+    yield Finding("python", "ok", f"{version}, {sys.executable}")
 
 
 def _show(findings: list[Finding]) -> None:
@@ -90,6 +87,3 @@ def _show(findings: list[Finding]) -> None:
     console().print(table)
     faults = sum(finding.state == "fault" for finding in findings)
     line(f"\n{faults} fault{'s' * (faults != 1)}" if faults else "\nall works")
-
-
-__all__ = ["Finding", "State", "command", "examine"]

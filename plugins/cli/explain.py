@@ -8,7 +8,7 @@ import click
 
 from .inputs import add_plugins, prompt_of, strategy_of
 from .options import model_options, open_engine, plugin_option
-from .output import FAILED, console, error, json_line, line
+from .output import FAILED, console, json_line, line, report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,8 +54,8 @@ def command(
 ) -> None:
     """Show what each stage of STRATEGY (text or a file) does to the distribution of the token that follows PROMPT.
 
-    For each stage: how many candidates it leaves, the probability it removes, the entropy (nats) before and after, and the
-    likeliest candidates before and after. PROMPT is read from standard input where it is absent or "-".
+    For each stage: how many candidates it leaves, the probability it removes, the entropy (nats) before and after, and
+    the likeliest candidates before and after. PROMPT is read from standard input where it is absent or "-".
     """
     add_plugins(plugin)
     given = strategy_of(strategy)
@@ -74,7 +74,7 @@ def command(
         for step in completion.trace or ():
             show(out, step, options["top"])
     if completion.error is not None:
-        error(f"error: {str(completion.error).removeprefix('error: ')}")
+        report(completion.error)
         ctx.exit(FAILED)
 
 
@@ -159,6 +159,3 @@ def quoted(text: str) -> str:
     import json
 
     return json.dumps(text, ensure_ascii=False)
-
-
-__all__ = ["candidates", "command", "planned", "quoted", "show"]

@@ -66,7 +66,7 @@ def names_file(argument: str) -> bool:
 
 
 def strategy_of(argument: str) -> Strategy:
-    """The strategy that -s names. Raises StrategyError. Text is no trusted source: only a file may use the files beside it."""
+    """The strategy that -s names. Text is no trusted source: only a file may use the files beside it."""
     from ...core.strategy import Strategy
 
     if argument == "-":
@@ -109,7 +109,7 @@ def add_plugins(sources: Sequence[str]) -> None:
             raise UsageError(f"--plugin {source}: {error}") from error
         if not any(plugins().manager.get_hookcallers(added.module) or ()):
             raise UsageError(
-                f"--plugin {source}: registers nothing; write a function such as register_samplers(register) under @hookimpl"
+                f"--plugin {source}: registers nothing; write a function such as register_samplers under @hookimpl"
             )
 
 
@@ -140,8 +140,3 @@ def _module(name: str) -> Any:
 def _reason(error: Exception) -> str:
     line = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
     return f"{type(error).__name__}: {error}".splitlines()[0] + line
-
-
-__all__ = [
-    "STRATEGY_FILES", "add_plugins", "decoded", "names_file", "overrides_of", "piped", "prompt_of", "spoken", "strategy_of", "unended",
-]  # fmt: skip

@@ -15,8 +15,8 @@ from .doctor import Finding
 TOLERANCE = 0.02
 
 #: /proc/cpuinfo's names of what makes bfloat16 and int8 fast
-FEATURES = {"avx2": "avx2", "avx512f": "avx512", "avx512_bf16": "avx512 bf16", "avx512_vnni": "avx512 vnni", "amx_bf16": "amx bf16",
-            "amx_tile": "amx", "asimd": "neon", "bf16": "bf16", "i8mm": "i8mm"}  # fmt: skip
+FEATURES = {"avx2": "avx2", "avx512f": "avx512", "avx512_bf16": "avx512 bf16", "avx512_vnni": "avx512 vnni",
+            "amx_bf16": "amx bf16", "amx_tile": "amx", "asimd": "neon", "bf16": "bf16", "i8mm": "i8mm"}  # fmt: skip
 
 
 def torch() -> Iterator[Finding]:
@@ -182,6 +182,3 @@ def cache() -> Iterator[Finding]:
         yield Finding("cache", "note", found, "converting a model needs room: free some, or set LOGITMILL_CACHE")
     else:
         yield Finding("cache", "ok", found)
-
-
-__all__ = ["bitsandbytes", "cache", "default_model", "gpus", "processor", "torch"]

@@ -1,7 +1,7 @@
 """The program: which commands there are, and what a person sees when one fails.
 
-``--help`` and ``--version`` import no command, no plugin and no torch: built-in commands have their help lines here, a third
-party's are listed with the distribution they come from. A command is imported when it is called.
+``--help`` and ``--version`` import no command, no plugin and no torch: built-in commands have their help lines here, a
+third party's are listed with the distribution they come from. A command is imported when it is called.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _load(entry: EntryPoint) -> click.Command:
 
 def _unknown(name: str, known: list[str]) -> str:
     if not any(entry.name in BUILTIN for entry in entry_points(group=GROUP) if _owner(entry) == DISTRIBUTION):
-        return "logitmill is not installed, and its commands are found by its entry points: pip install it (-e from a checkout)"
+        return "logitmill is not installed, and its commands are entry points: pip install it (-e from a checkout)"
     import difflib
 
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

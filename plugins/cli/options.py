@@ -119,6 +119,3 @@ def wanted(options: dict[str, Any], settings: Sequence[str]) -> tuple[Strategy |
     strategy = strategy_of(options["strategy"])
     whole(patched(strategy, overrides))
     return bounded(strategy, options["max_tokens"]), overrides
-
-
-__all__ = ["bounded", "model_options", "open_engine", "plugin_option", "strategy_options", "wanted"]

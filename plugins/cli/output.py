@@ -130,9 +130,3 @@ def columns(rows: list[tuple[str, ...]], gap: int = 2) -> list[str]:
         "".join(f"{cell:<{width + gap}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
         for row in rows
     ]
-
-
-__all__ = [
-    "FAILED", "INTERRUPTED", "USAGE", "columns", "console", "error", "hush", "json_line", "line", "note",
-    "prepare", "report", "text",
-]  # fmt: skip

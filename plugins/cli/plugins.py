@@ -17,8 +17,8 @@ from .output import FAILED, columns, json_line, line, note
 def command(ctx: click.Context, /, check: bool, as_json: bool) -> None:
     """List the installed plugins; none is imported unless --check is given.
 
-    LOGITMILL_PLUGINS=a,b allows just those besides the built-in ones (empty: none), LOGITMILL_STRICT_PLUGINS=1 makes a plugin's
-    fault an error of every command. The exit status of --check is 1 where a plugin does not work.
+    LOGITMILL_PLUGINS=a,b allows just those besides the built-in ones (empty: none), LOGITMILL_STRICT_PLUGINS=1 makes a
+    plugin's fault an error of every command. The exit status of --check is 1 where a plugin does not work.
     """
     found = account(check=check)
     if as_json:

@@ -10,8 +10,8 @@ import click
 
 from .inputs import add_plugins, prompt_of
 from .options import bounded, model_options, open_engine, plugin_option, strategy_options, wanted
-from .output import FAILED, INTERRUPTED, error, json_line, line, note
-from .streaming import follow
+from .output import FAILED, INTERRUPTED, json_line, line, note, report
+from .streaming import follow, polite
 from .summary import stats
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from ...core.engine import Engine
     from ...core.strategy import Strategy
 
-BYPASSED = "note: raw text bypasses this chat model's template; --chat-template applies it (logitmill chat holds a conversation)"
+BYPASSED = "note: raw text bypasses this chat model's template; --chat-template applies it"
 
 
 @click.command(
     short_help="Generate text from a prompt under a strategy.",
-    epilog="Ctrl-C ends the text where it is; what was asked for beside it is still written, and the exit status is 130.",
+    epilog="Ctrl-C ends the text where it is; --stats and --trace are still written; the exit status is 130.",
 )
 @click.argument("prompt", required=False)
 @strategy_options
@@ -78,7 +78,7 @@ def command(
 
 
 def _final(strategy: Strategy | None, overrides: dict[str, Any], options: dict[str, Any]) -> Strategy:
-    """The strategy with everything the command line says about it. The model is loaded only where its own is asked for."""
+    """The strategy with all that the command line says about it. A model is loaded only where its own is asked for."""
     from ...core.patch import patched
 
     if strategy is None:
@@ -94,7 +94,8 @@ def _answers(engine: Engine, prompt: str, request: dict[str, Any], options: dict
     if options["samples"] == 1:
         return [follow(engine.stream(asked, **request), show=not options["as_json"])]
     generate = engine.chat if chat else engine.generate
-    completions: list[Completion] = generate(asked, n=options["samples"], **request)
+    with polite(engine.cancel):
+        completions: list[Completion] = generate(asked, n=options["samples"], **request)
     if not options["as_json"]:
         for number, completion in enumerate(completions, 1):
             note(f"--- {number} of {len(completions)}")
@@ -113,8 +114,7 @@ def _status(completions: list[Completion]) -> int:
     """The exit status, after saying what went wrong."""
     failed = [completion.error for completion in completions if completion.error is not None]
     for fault in failed:
-        words = str(fault)
-        error(words if words.startswith("error:") else f"error: {words}")
+        report(fault)
     if any(completion.finish_reason == "cancelled" for completion in completions):
         return INTERRUPTED
     return FAILED if failed else 0

@@ -1,4 +1,4 @@
-"""``logitmill schema``: the JSON Schema of everything registered now, so that an editor completes YAML and JSON strategies."""
+"""``logitmill schema``: the JSON Schema of everything registered now, for editors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def command(plugin: tuple[str, ...]) -> None:
 
 
 def _usable() -> Registry:
-    """What is registered, but for stages that cannot be imported: each is said, and the others are not held up by it."""
+    """What is registered, but for stages that cannot be imported: each is said, the others are not held up."""
     from ...core.loader import registry
     from ...core.registry import Registry
 

@@ -34,7 +34,7 @@ TRAITS = ("monotone", "masks_only", "pointwise", "ranks_only", "stochastic")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each, one a line.")
 @plugin_option
 def command(name: str | None, as_json: bool, plugin: tuple[str, ...]) -> None:
-    """List every stage, criterion, signal and schedule; with NAME describe one: what it does, fields, ranges, defaults, source."""
+    """List every stage, criterion, signal and schedule; with NAME describe one: formula, fields, ranges, source."""
     add_plugins(plugin)
     from ...core.loader import registry
 
@@ -73,7 +73,7 @@ def _described(entry: Entry) -> dict[str, Any] | None:
 
 
 def describe(entry: Entry) -> dict[str, Any]:
-    """Everything there is to say about a registered name, as plain data. Raises PluginError where it cannot be imported."""
+    """Everything there is to say about a registered name, as plain data. Raises PluginError where it has no class."""
     stage = entry.load()
     doc = inspect.getdoc(stage) or ""
     return {
@@ -93,7 +93,7 @@ def describe(entry: Entry) -> dict[str, Any]:
 
 
 def usage(name: str, stage: type[Stage]) -> str:
-    """The stage as it is written, with its fields: ``top_p(p, min_keep=1)``, ``best_of(n, by=mean_logprob) { ... }``."""
+    """The stage as it is written: ``top_p(p, min_keep=1)``, ``best_of(n, by=mean_logprob) { ... }``."""
     from ...core.dsl.fields import fields
 
     found = fields(stage)

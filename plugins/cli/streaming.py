@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from .output import text
 
 if TYPE_CHECKING:
     from ...core.completion import Completion
-    from ...core.engine import Stream
+    from ...core.stream import Stream
 
 
 def follow(stream: Stream, *, show: bool = True) -> Completion:
@@ -23,7 +23,7 @@ def follow(stream: Stream, *, show: bool = True) -> Completion:
     """
     shown = ""
     try:
-        with _polite(stream):
+        with polite(stream.cancel):
             for event in stream:
                 if show and event.text:
                     text(event.text)
@@ -36,18 +36,18 @@ def follow(stream: Stream, *, show: bool = True) -> Completion:
 
 
 @contextmanager
-def _polite(stream: Stream) -> Iterator[None]:
-    """Within the block the first Ctrl-C cancels the stream; the next is an interruption like any other."""
+def polite(cancel: Callable[[], None]) -> Iterator[None]:
+    """Within the block the first Ctrl-C calls ``cancel``; the next is an interruption like any other."""
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
         yield
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def cancel(number: int, frame: FrameType | None) -> None:
+    def first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        stream.request.cancel()
+        cancel()
 
-    signal.signal(signal.SIGINT, cancel)
+    signal.signal(signal.SIGINT, first)
     try:
         yield
     finally:

@@ -14,6 +14,8 @@ from logitmill.core.errors import PluginError
 from logitmill.core.hookspecs import Hooks
 from logitmill.core.loader import Plugins, PluginWarning
 
+UPGRADE = "this logitmill speaks api 1: upgrade one of them"
+
 
 class Halve(lm.LogitsProcessor, name="acme.halve"):
     """l' = l / 2."""
@@ -61,14 +63,18 @@ def test_an_object_is_a_plugin_too(plugins: Plugins):
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        (module(api=2), "plugin 'acme' is written for plugin api 2, this logitmill speaks api 1: upgrade one of them"),
-        (module(api="new"), "plugin 'acme' is written for plugin api 'new', this logitmill speaks api 1: upgrade one of them"),
+        (module(api=2), "plugin 'acme' is written for plugin api 2, " + UPGRADE),
+        (module(api="new"), "plugin 'acme' is written for plugin api 'new', " + UPGRADE),
         (
             module(register_samplers=lambda register: 1 / 0),
             "plugin 'acme' raised while registering: ZeroDivisionError: division by zero",
         ),
         (module(register_samplers=halve), "plugin 'acme' registered the logits processor 'acme.halve' as a sampler"),
-        (module(register_sampler=halve), "plugin 'acme' implements the hook 'register_sampler', which does not exist; did you mean 'register_samplers'?"),
+        (
+            module(register_sampler=halve),
+            "plugin 'acme' implements the hook 'register_sampler', which does not exist; "
+            "did you mean 'register_samplers'?",
+        ),
         (module(fly=lambda: None), "plugin 'acme' implements the hook 'fly', which does not exist"),
     ],
 )  # fmt: skip
@@ -99,7 +105,7 @@ def test_one_plugin_twice(plugins: Plugins):
 
 def test_two_plugins_one_stage(plugins: Plugins):
     plugins.add(module("first", register_logits_processors=halve))
-    with pytest.raises(PluginError, match="plugins 'first' and 'second' both register 'acme.halve'"):
+    with pytest.raises(PluginError, match=r"plugins 'first' and 'second' both register 'acme\.halve'"):
         plugins.add(module("second", register_logits_processors=halve))
     assert plugins.registry.find("acme.halve").plugin == "first"
 
@@ -143,13 +149,12 @@ def test_observers_are_told_and_one_that_raises_is_left_out(plugins: Plugins):
     plugins.add(module("one", on_finish=good))
     plugins.add(module("two", on_finish=bad))
     observers = plugins.observers("on_finish")
-    with pytest.warns(
-        PluginWarning, match="observer of plugin 'two' raised ValueError: not today; it is left out"
-    ) as warned:
+    with pytest.warns(PluginWarning, match="observer of plugin 'two' raised ValueError: not today; it is left out"):
         plugins.notify(observers, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # not a second time
         plugins.notify(observers, 2)
         plugins.notify(plugins.observers("on_finish"), 3)
-    assert len(warned) == 1
     assert sorted(told) == [("bad", 1), ("good", 1), ("good", 2), ("good", 3)]
 
 
@@ -176,9 +181,11 @@ def test_an_observers_method_is_left_out_for_its_object_alone(plugins: Plugins):
     few, many = Picky(1), Picky(10)
     plugins.add(few, "few")
     plugins.add(many, "many")
+    plugins.notify(plugins.observers("on_step"), None)
     with pytest.warns(PluginWarning, match="'few'"):
-        for _ in range(5):
-            plugins.notify(plugins.observers("on_step"), None)
+        plugins.notify(plugins.observers("on_step"), None)
+    for _ in range(3):
+        plugins.notify(plugins.observers("on_step"), None)
     assert (few.seen, many.seen) == (2, 5)
 
 

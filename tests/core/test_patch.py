@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from logitmill.core.dsl.read import parse_value
 from logitmill.core.errors import StrategyError
 from logitmill.core.patch import patched

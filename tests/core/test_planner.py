@@ -88,7 +88,7 @@ def test_a_fragment_is_refused_where_a_whole_strategy_is_wanted() -> None:
 
 
 def test_what_a_plan_tells() -> None:
-    whole = plan(Strategy.parse("when entropy < 1 { greedy } else { best_of(3) { sample(seed=9) } } until last == 3"))
+    whole = plan(Strategy.parse("when entropy < 1 { ban(2) } | best_of(3) { sample(seed=9) } until last == 3"))
     assert whole.seed == 9
     assert whole.rows == 3
     assert {"scores", "history"} <= whole.needs

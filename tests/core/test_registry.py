@@ -67,7 +67,7 @@ def test_a_class_is_found_by_its_name(registry: Registry):
     ],
 )
 def test_what_is_refused(registry: Registry, kind: str, target: object, name: str | None, says: str):
-    with pytest.raises(PluginError, match="^plugin 'acme' registered") as caught:
+    with pytest.raises(PluginError, match=r"^plugin 'acme' registered") as caught:
         registry.add(kind, "acme", target, name)
     assert says in str(caught.value)
     assert not registry.entries
@@ -75,7 +75,7 @@ def test_what_is_refused(registry: Registry, kind: str, target: object, name: st
 
 def test_a_clash_names_both_sides(registry: Registry):
     registry.add("logits processor", "first", Halve, None)
-    with pytest.raises(PluginError, match="plugins 'first' and 'second' both register 'acme.halve'"):
+    with pytest.raises(PluginError, match=r"plugins 'first' and 'second' both register 'acme\.halve'"):
         registry.add("signal", "second", "somewhere:Halve", "acme.halve")
     assert registry.entries["acme.halve"].plugin == "first"
 
@@ -170,7 +170,7 @@ def test_a_lazy_stage_is_imported_once_when_asked_for(lazy: str):
     ],
 )
 def test_a_lazy_stage_that_is_not_what_was_said(lazy: str, name: str, kind: str, target: str, says: str):
-    with pytest.raises(PluginError, match="^plugin 'acme'") as caught:
+    with pytest.raises(PluginError, match=r"^plugin 'acme'") as caught:
         Entry(name, kind, "acme", target.format(lazy)).load()
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -178,5 +178,5 @@ def test_a_lazy_stage_that_is_not_what_was_said(lazy: str, name: str, kind: str,
 
 def test_an_unknown_stage_by_name(registry: Registry):
     registry.add("logits processor", "acme", Halve, None)
-    with pytest.raises(PluginError, match="no stage 'acme.halv' is registered; did you mean 'acme.halve'"):
+    with pytest.raises(PluginError, match=r"no stage 'acme\.halv' is registered; did you mean 'acme\.halve'"):
         registry.stage("acme.halv")

@@ -1,4 +1,4 @@
-"""What the pages hold, and a place where their examples run: a folder of their own and a tiny model behind the default one."""
+"""What the pages hold, and a place where their examples run: a folder of its own, a tiny model for the default one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, bench: ModuleType) -> 
     folder = tmp_path_factory.mktemp("model") / "tiny-chat"
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        max_position_embeddings=1024, initializer_range=0.3, bos_token_id=0, eos_token_id=0,
+        vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.3, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer = bench.tokenizer()
@@ -96,9 +99,11 @@ def place(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def load(model: Any = None, *args: Any, **options: Any) -> Any:
         return real(tiny_folder if model is None else model, *args, **options)
 
+    monkeypatch.setattr(logitmill, "load", load)  # first: reading it takes it from the engine's module
     monkeypatch.setattr(engine, "load", load)
-    monkeypatch.setattr(logitmill, "load", load, raising=False)
-    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("acme-samplers", "__pycache__"))
+    shutil.copytree(
+        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("acme-samplers", "__pycache__")
+    )
     monkeypatch.chdir(tmp_path)
     before = set(loader.plugins().met)
     yield tmp_path

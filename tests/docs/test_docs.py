@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
 from logitmill import Strategy, StrategyError
 from logitmill.core.dsl.check import CODES
 from logitmill.core.dsl.files import read_yaml
@@ -35,13 +36,20 @@ def test_a_page_that_differs_is_told_with_the_difference(build: ModuleType, tmp_
     assert "-old" in told["hooks.md"].splitlines()
 
 
-def test_the_pages_are_the_same_in_any_order_of_discovery_and_on_any_terminal(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_are_the_same_in_any_order_of_discovery_and_on_any_terminal(
+    build: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = build.built()
     monkeypatch.setenv("COLUMNS", "43")
     assert build.built() == first
     script = f"import runpy; b = runpy.run_path({str(ROOT / 'docs' / 'build.py')!r}); print(hash(str(b['built']())))"
     runs = {
-        subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": "0", "COLUMNS": width}, capture_output=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": "0", "COLUMNS": width},
+            capture_output=True,
+            check=True,
+        ).stdout
         for width in ("30", "200")
     }
     assert len(runs) == 1
@@ -142,7 +150,12 @@ def test_every_warning_is_documented_in_its_own_words() -> None:
 def test_every_error_code_documented_is_one_that_is_raised() -> None:
     page = (ROOT / "docs" / "language.md").read_text("utf-8")
     table = page.partition("## Errors")[2].partition("## Warnings")[0]
-    codes = {code for line in table.splitlines() if line.startswith("| `") for code in re.findall(r"`([a-z-]+)`", line.split("|")[1])}
+    codes = {
+        code
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for code in re.findall(r"`([a-z-]+)`", line.split("|")[1])
+    }
     rooms = ("core", "samplers", "stopping")
     source = "".join(file.read_text("utf-8") for room in rooms for file in (ROOT / room).rglob("*.py"))
     assert len(codes) > 20

@@ -1,11 +1,13 @@
 """Every command and program on the pages runs, from a fresh folder, in the order in which it is shown.
 
-Where a page means the default model, a tiny one of random weights stands in, so that its text says nothing; one test uses the real one.
+Where a page means the default model, a tiny one of random weights stands in, whose text says nothing; one test uses the
+real one.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import re
 import runpy
 import shlex
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from logitmill.core.loader import plugins
 from logitmill.plugins.cli.main import main
 
@@ -72,6 +75,14 @@ def test_the_readme_is_short_and_begins_with_what_a_person_types() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     assert len(text.splitlines()) <= 180
     assert text.index("make demo") < text.index("make test") < text.index("## ")
+
+
+def test_speeds_told_are_those_that_were_measured() -> None:
+    told = re.findall(r"\| nf4, batch (\d+), (\w+): .*ratio \*\*([\d.]+)\*\*", (ROOT / "README.md").read_text("utf-8"))
+    results = json.loads((ROOT / "benchmarks" / "results" / "step.json").read_text("utf-8"))
+    measured = [(str(line["batch"]), line["strategy"], f"{line['ratio']:.2f}") for line in results["lines"]]
+    assert told
+    assert set(told) <= set(measured)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.py")), ids=lambda file: file.name)

@@ -84,14 +84,14 @@ def logitmill() -> Callable[..., Result]:
 
 @pytest.fixture
 def program() -> Callable[..., subprocess.CompletedProcess[bytes]]:
-    """``program("run", "a", input=b"...", env={...})``: the program in a process of its own."""
+    """``program("run", "a", piped=b"...", env={...})``: the program in a process of its own."""
 
     def call(
-        *args: str, input: bytes | None = None, env: Mapping[str, str] | None = None, path: Path | None = None
+        *args: str, piped: bytes | None = None, env: Mapping[str, str] | None = None, path: Path | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [sys.executable, "-m", "logitmill", *args],
-            input=input, stdin=None if input is not None else subprocess.DEVNULL, capture_output=True,
+            input=piped, stdin=None if piped is not None else subprocess.DEVNULL, capture_output=True,
             env=environment(env, path), timeout=300, check=False,
         )  # fmt: skip
 
@@ -108,7 +108,7 @@ def environment(extra: Mapping[str, str] | None = None, path: Path | None = None
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """``installed("acme", {"acme_x": "source"}, plugins={"acme": "acme_x"})``: a package as pip would leave it, until the test ends."""
+    """``installed("acme", {"acme_x": "source"}, plugins={"acme": "acme_x"})``: a package as pip would leave it."""
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
@@ -138,7 +138,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """``fresh.discover()``: the plugins of this process, met anew, in place of the ones it has; the old ones come back."""
+    """``fresh.discover()``: the plugins of this process, met anew, in place of the ones it has until the test ends."""
     from logitmill.core import loader
 
     def discover(**options: Any) -> loader.Plugins:

@@ -61,7 +61,8 @@ def test_settings(explain: Run):
             "temperature(0.5) | top_k(4) | sample",
             [
                 "as written: temperature | top_k | sample",
-                "as planned: top_k | temperature | sample  (the same law in fewer operations; the tables follow what is written)",
+                "as planned: top_k | temperature | sample  "
+                "(the same law in fewer operations; the tables follow what is written)",
             ],
         ),
         (

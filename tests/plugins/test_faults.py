@@ -41,28 +41,37 @@ class Late(lm.Sampler, name="acme.late"):
     """Draws."""
 '''
 
+HOOK = "from logitmill import hookimpl\n@hookimpl\n"
+VENDOR = "a third party's stage is named vendor.stage, as in"
+
+#: what is wrong with it -> its source (None: there is none) and what is said
 FAULTS = {
-    "cannot be imported": ("import a_module_that_is_not_there", "cannot be imported: ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
+    "cannot be imported": (
+        "import a_module_that_is_not_there",
+        "cannot be imported: ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
+    ),
     "has no such module": (None, "cannot be imported: ModuleNotFoundError: No module named"),
     "has a syntax error": ("def register(:", "cannot be imported: SyntaxError: invalid syntax"),
     "exits on import": ("import sys; sys.exit('goodbye')", "cannot be imported: SystemExit: goodbye"),
     "raises in registration": (
-        "from logitmill import hookimpl\n@hookimpl\ndef register_signals(register): raise KeyError('oh')",
+        HOOK + "def register_signals(register): raise KeyError('oh')",
         "raised while registering: KeyError: 'oh'",
     ),
-    "is of another api": ("api = 2", "is written for plugin api 2, this logitmill speaks api 1: upgrade one of them"),
-    "has no vendor": (GOOD.replace("{vendor}.", ""), "registered 'halve': a third party's stage is named vendor.stage, as in 'acme.halve'"),
-    "takes a built-in name": (
-        GOOD.replace("{vendor}.halve", "top_p"), "registered 'top_p': a third party's stage is named vendor.stage, as in 'acme.top_p'"
+    "is of another api": (
+        "api = 2",
+        "is written for plugin api 2, this logitmill speaks api 1: upgrade one of them",
     ),
+    "has no vendor": (GOOD.replace("{vendor}.", ""), f"registered 'halve': {VENDOR} 'acme.halve'"),
+    "takes a built-in name": (GOOD.replace("{vendor}.halve", "top_p"), f"registered 'top_p': {VENDOR} 'acme.top_p'"),
     "misspells a hook": (
-        "from logitmill import hookimpl\n@hookimpl\ndef register_sampler(register): pass",
+        HOOK + "def register_sampler(register): pass",
         "implements the hook 'register_sampler', which does not exist; did you mean 'register_samplers'?",
     ),
     "takes what no hook gives": (
-        "from logitmill import hookimpl\n@hookimpl\ndef register_signals(book): pass", "raised while registering: PluginValidationError"
+        HOOK + "def register_signals(book): pass",
+        "raised while registering: PluginValidationError",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -23,13 +23,23 @@ def _environment(**extra: str) -> dict[str, str]:
 def start(*args: str, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "logitmill", *args],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment(), **options,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment(), bufsize=0, **options,
     )  # fmt: skip
+
+
+def read(process: subprocess.Popen[bytes], count: int) -> bytes:
+    """Exactly so many bytes of its stdout, and none into a buffer."""
+    data = b""
+    while len(data) < count:
+        piece = process.stdout.read(count - len(data))
+        assert piece, process.stderr.read()
+        data += piece
+    return data
 
 
 def test_a_prompt_through_a_pipe(program: Program, alphabet: str):
     result = program(
-        "run", "-m", alphabet, "-q", "none", "-s", "greedy until max_tokens(3)", "--stats", input=b"xyza\n"
+        "run", "-m", alphabet, "-q", "none", "-s", "greedy until max_tokens(3)", "--stats", piped=b"xyza\n"
     )
     assert (result.returncode, result.stdout) == (0, b"bcd\n")
     assert b"note: raw text bypasses" in result.stderr
@@ -47,7 +57,7 @@ def test_exit_codes(program: Program):
 
 
 def test_nothing_to_read(program: Program):
-    result = program("check", "-", input=b"")
+    result = program("check", "-", piped=b"")
     assert (result.returncode, result.stdout) == (2, b"")
 
 
@@ -55,7 +65,7 @@ def test_ctrl_c_keeps_what_there_is(alphabet: str):
     process = start(
         "run", "a", "-m", alphabet, "-q", "none", "-s", "greedy until max_tokens(500)", "--stats", "--chat-template"
     )
-    first = process.stdout.read(5)
+    first = read(process, 5)
     process.send_signal(signal.SIGINT)
     rest, stderr = process.communicate(timeout=120)
     assert first == b"bcdef"
@@ -69,9 +79,30 @@ def test_ctrl_c_keeps_what_there_is(alphabet: str):
     assert "Traceback" not in stderr.decode()
 
 
+def test_ctrl_c_keeps_what_there_is_of_several_answers(alphabet: str, tmp_path: Path):
+    """An observer tells when they are under way: nothing is printed until all have ended."""
+    (tmp_path / "watch.py").write_text(
+        "import sys, logitmill as lm\n@lm.hookimpl\ndef on_step(step):\n    if step.step == 3: print('go', file=sys.stderr, flush=True)\n",
+        encoding="utf-8",
+    )
+    process = start(
+        "run", "a", "-m", alphabet, "-q", "none", "-s", "greedy until max_tokens(500)", "--chat-template", "-n", "2",
+        "--plugin", str(tmp_path / "watch.py"),
+    )  # fmt: skip
+    assert process.stderr.read(3) == b"go\n"
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=120)
+    answers = stdout.decode().splitlines()
+    assert process.returncode == 130
+    assert len(answers) == 2
+    for answer in answers:
+        assert 3 <= len(answer) < 500
+        assert answer.startswith("bcd")
+
+
 def test_a_reader_that_has_enough(alphabet: str):
     process = start("run", "a", "-m", alphabet, "-q", "none", "-s", "greedy until max_tokens(500)", "--chat-template")
-    assert process.stdout.read(3) == b"bcd"
+    assert read(process, 3) == b"bcd"
     process.stdout.close()
     stderr = process.stderr.read()
     assert (process.wait(timeout=120), stderr) == (0, b"")

@@ -58,7 +58,10 @@ def test_one_stage_as_json(logitmill: Run):
 def test_a_stage_that_cannot_be_imported_is_said(
     installed: Callable[..., Path], fresh: SimpleNamespace, logitmill: Run
 ):
-    source = "from logitmill import hookimpl\n@hookimpl\ndef register_signals(register): register('nowhere_either:X', name='acme.x')\n"
+    source = (
+        "from logitmill import hookimpl\n@hookimpl\ndef register_signals(register):\n"
+        "    register('nowhere_either:X', name='acme.x')\n"
+    )
     installed("acme", {"stages_hooks": source}, plugins={"acme": "stages_hooks"})
     fresh.discover()
     listed = logitmill("stages")

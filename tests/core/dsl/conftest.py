@@ -54,7 +54,7 @@ class Maker:
         return self.of("1", "2", "40", "7")
 
     def string(self) -> str:
-        pieces = ["a", " ", "é", r"\n", r'\"', r"\\", r"\u0000", "😀", r"\ud83d\ude00", "#", "|", "x"]
+        pieces = ["a", " ", "é", r"\n", r"\"", r"\\", r"\u0000", "😀", r"\ud83d\ude00", "#", "|", "x"]
         return '"' + "".join(self.chance.choices(pieces, k=self.chance.randint(1, 3))) + '"'
 
     def pattern(self) -> str:
@@ -62,16 +62,22 @@ class Maker:
 
     def expression(self, depth: int = 2) -> str:
         if depth == 0 or self.chance.random() < 0.3:
-            return self.of("entropy", "varentropy", "max_p", "margin", "step", "raw.entropy", "raw.max_p", "2", "0.25", "1e-3")
+            return self.of(
+                "entropy", "varentropy", "max_p", "margin", "step", "raw.entropy", "raw.max_p", "2", "0.25", "1e-3"
+            )
         a, b = self.expression(depth - 1), self.expression(depth - 1)
         op = self.of("+", "-", "*", "/")
-        return self.of(f"{a} {op} {b}", f"({a} {op} {b})*2", f"-({a})", f"min({a}, {b})", f"clamp({a}, 0.1, 2)", f"2 - ({a} - {b})")
+        return self.of(
+            f"{a} {op} {b}", f"({a} {op} {b})*2", f"-({a})", f"min({a}, {b})", f"clamp({a}, 0.1, 2)", f"2 - ({a} - {b})"
+        )
 
     def comparison(self) -> str:
         a, b = self.expression(), self.expression()
         op = self.of("<", "<=", ">", ">=", "==", "!=")
         within = f"within({self.string()}, {self.string()})"
-        return self.of(f"{a} {op} {b}", f"{a} in [1, 2.5]", f"tail ~ {self.pattern()}", f"{self.string()} in tail", within)
+        return self.of(
+            f"{a} {op} {b}", f"{a} in [1, 2.5]", f"tail ~ {self.pattern()}", f"{self.string()} in tail", within
+        )
 
     def joined(self, leaf: Callable[[], str], depth: int = 2) -> str:
         if depth == 0 or self.chance.random() < 0.4:
@@ -81,7 +87,9 @@ class Maker:
         return self.of(f"{a} {op} {b}", f"({a}) {op} ({b})", f"not ({a})")
 
     def criterion(self) -> str:
-        plain = self.of("eos", "max_tokens(5)", "max_length(n=9)", "timeout(2.5)", "stop_ids(3, 5)", r'stop_regex(r"\d")')
+        plain = self.of(
+            "eos", "max_tokens(5)", "max_length(n=9)", "timeout(2.5)", "stop_ids(3, 5)", r'stop_regex(r"\d")'
+        )
         return self.of(plain, f"stop({self.string()}, {self.string()})", self.comparison())
 
     def until(self) -> str:

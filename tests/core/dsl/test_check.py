@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from logitmill import LogitsProcessor, Sampler
 from logitmill.core.dsl.check import CODES, warnings
 from logitmill.core.dsl.read import from_text
@@ -87,7 +88,11 @@ def test_mirostat_after_a_truncation() -> None:
     names.entries.pop("mirostat", None)
     names.add("sampler", "tests", Mirostat, None, builtin=True)
     names.add("logits processor", "tests", Odd, None, builtin=True)
-    for text, codes in {"top_k(5) | mirostat": ["mirostat-after-cut"], "odd | mirostat": [], "top_k(0) | mirostat": ["removes-nothing"]}.items():
+    for text, codes in {
+        "top_k(5) | mirostat": ["mirostat-after-cut"],
+        "odd | mirostat": [],
+        "top_k(0) | mirostat": ["removes-nothing"],
+    }.items():
         assert [warning.code for warning in warnings(from_text(text + BOUND, registry=names))] == codes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from logitmill.core.dsl.kinds import whole
 from logitmill.core.errors import StrategyError
 from logitmill.core.strategy import Strategy

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from logitmill import LogitsProcessor, Scalar
 from logitmill.core.dsl.layout import format_program
 from logitmill.core.dsl.parse import parse_program

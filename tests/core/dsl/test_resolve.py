@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from logitmill.core.dsl.read import from_file, from_text
 from logitmill.core.errors import StrategyError
 from logitmill.core.expression import Pattern
@@ -53,12 +54,17 @@ def test_parameters_stand_for_any_value() -> None:
 
 
 def test_a_parameter_is_read_where_it_was_written() -> None:
-    same("dsl 1\nlet a(x=1) = temperature(x)\nlet b(x=5) = a(x=x)\nlet main = b(x=7) | sample", "temperature(7) | sample")
+    same(
+        "dsl 1\nlet a(x=1) = temperature(x)\nlet b(x=5) = a(x=x)\nlet main = b(x=7) | sample", "temperature(7) | sample"
+    )
 
 
 def test_definitions_may_be_used_before_they_stand_and_shadow_stages() -> None:
     same("dsl 1\nlet main = calm | sample\nlet calm = temperature(0.3)", "temperature(0.3) | sample")
-    same("dsl 1\nlet cool = temperature(0.3)\nlet main = { } | sample".replace("{ } | ", "cool | "), "temperature(0.3) | sample")
+    same(
+        "dsl 1\nlet cool = temperature(0.3)\nlet main = { } | sample".replace("{ } | ", "cool | "),
+        "temperature(0.3) | sample",
+    )
 
 
 def test_the_until_of_a_definition_goes_with_it() -> None:
@@ -83,7 +89,9 @@ def test_every_definition_is_checked_used_or_not() -> None:
 
 
 def test_a_pack_brings_its_definitions_under_an_alias_or_plain() -> None:
-    names = with_presets(house="dsl 1\nlet calm(t=0.3) = hidden | temperature(t)\nlet hidden = top_k(9)\nlet main = sample")
+    names = with_presets(
+        house="dsl 1\nlet calm(t=0.3) = hidden | temperature(t)\nlet hidden = top_k(9)\nlet main = sample"
+    )
     for text in ('use "house" as h\nlet main = h.calm(0.2) | sample', 'use "house"\nlet main = calm(0.2) | sample'):
         assert from_text("dsl 1\n" + text, registry=names) == Strategy.parse("top_k(9) | temperature(0.2) | sample")
 
@@ -138,7 +146,9 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json", ".decode"])
 def test_saved_and_loaded(tmp_path: Path, suffix: str) -> None:
-    strategy = Strategy.parse(r'mix(0.7: { top_p(0.9) }, 0.3: {}) | ban("yes", "1:30", r"\d") | sample until stop("\n") or eos')
+    strategy = Strategy.parse(
+        r'mix(0.7: { top_p(0.9) }, 0.3: {}) | ban("yes", "1:30", r"\d") | sample until stop("\n") or eos'
+    )
     strategy.save(tmp_path / f"s{suffix}")
     assert Strategy.load(tmp_path / f"s{suffix}") == strategy
 
@@ -181,7 +191,11 @@ def test_definitions_that_grow_by_parameters_are_refused() -> None:
 def test_a_long_line_of_definitions_is_no_nesting_where_each_stands_on_the_last() -> None:
     text = "dsl 1\nlet a0 = top_k(3)\n" + "".join(f"let a{i} = a{i - 1}\n" for i in range(1, 900))
     assert Strategy.parse(text + "let main = a899 | sample").to_text() == "top_k(3) | sample"
-    backwards = "dsl 1\n" + "".join(f"let a{i} = a{i + 1}\n" for i in range(900)) + "let a900 = top_k(3)\nlet main = a0 | sample"
+    backwards = (
+        "dsl 1\n"
+        + "".join(f"let a{i} = a{i + 1}\n" for i in range(900))
+        + "let a900 = top_k(3)\nlet main = a0 | sample"
+    )
     with pytest.raises(StrategyError) as caught:
         Strategy.parse(backwards)
     assert caught.value.code == "too-deep"

@@ -10,6 +10,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from logitmill.core.dsl import read
 from logitmill.core.dsl.files import read_json, read_yaml
 from logitmill.core.dsl.layout import format_program
@@ -58,9 +59,7 @@ def test_the_hash_is_of_what_runs(make_program: Make, data: st.DataObject) -> No
 
 @slow
 @given(data)
-def test_fmt_is_a_fixed_point_and_keeps_every_comment(
-    make_program: Make, data: st.DataObject
-) -> None:
+def test_fmt_is_a_fixed_point_and_keeps_every_comment(make_program: Make, data: st.DataObject) -> None:
     chance, text = data.draw(chances), ""
     for number, piece in enumerate(re.findall(r'"(?:\\.|[^"\\])*"|[^"\s]+', make_program(chance))):
         text += piece
@@ -76,14 +75,16 @@ def test_fmt_is_a_fixed_point_and_keeps_every_comment(
 
 @slow
 @given(data)
-def test_a_damaged_text_is_refused_or_read_and_never_crashes(
-    make_program: Make, data: st.DataObject
-) -> None:
+def test_a_damaged_text_is_refused_or_read_and_never_crashes(make_program: Make, data: st.DataObject) -> None:
     text = make_program(data.draw(chances))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(text)))
         cut = data.draw(st.integers(0, 3))
-        text = text[:at] + data.draw(st.text(max_size=3) | st.sampled_from(list('|(){}[]=,:"#~<-') + [" let ", " until "])) + text[at + cut :]
+        text = (
+            text[:at]
+            + data.draw(st.text(max_size=3) | st.sampled_from(list('|(){}[]=,:"#~<-') + [" let ", " until "]))
+            + text[at + cut :]
+        )
     try:
         Strategy.parse(text).to_dict()
     except StrategyError as error:
@@ -91,18 +92,27 @@ def test_a_damaged_text_is_refused_or_read_and_never_crashes(
 
 
 junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from(["eos", "top_k@2", "when"]),
-    lambda inner: st.lists(inner, max_size=2)
-    | st.dictionaries(st.sampled_from("pipeline stage args until when then as expr ramp over any not stop x".split()), inner, max_size=2),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(["eos", "top_k@2", "when"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from("pipeline stage args until when then as expr ramp over any not stop x".split()),
+            inner,
+            max_size=2,
+        )
+    ),
     max_leaves=4,
 )
 
 
 @slow
 @given(data)
-def test_a_damaged_document_is_refused_or_read_and_never_crashes(
-    make_program: Make, data: st.DataObject
-) -> None:
+def test_a_damaged_document_is_refused_or_read_and_never_crashes(make_program: Make, data: st.DataObject) -> None:
     document: Any = Strategy.parse(make_program(data.draw(chances))).to_dict()
     place: Any = document
     while True:

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from logitmill.core.dsl.schema import schema
 from logitmill.core.loader import registry
 from logitmill.core.strategy import Strategy
@@ -37,7 +38,12 @@ def test_canonical_forms_are_valid(validator: Any, make_program: Callable[[Rando
         {"pipeline": [{"temperature": 0.8}, {"top_p": {"p": 0.9, "min_keep": 2}}, {"ban": ["a", 3]}, "sample"]},
         {"pipeline": ["top_p(0.9)"], "until": "eos or max_tokens(3)"},
         {"pipeline": ["sample"], "until": {"max_tokens": 3}, "with": {"sample.seed": 3}},
-        {"dsl": 1, "use": ["house", {"pack": "x", "as": "y"}], "let": {"a": {"params": {"t": 1}, "pipeline": []}}, "main": []},
+        {
+            "dsl": 1,
+            "use": ["house", {"pack": "x", "as": "y"}],
+            "let": {"a": {"params": {"t": 1}, "pipeline": []}},
+            "main": [],
+        },
         {"dsl": 1, "main": [{"when": "entropy < 1", "then": ["greedy"], "else": ["sample"]}]},
     ],
 )
@@ -72,4 +78,6 @@ def test_every_stage_and_argument_is_described_for_completion() -> None:
         assert stage.reference() in text
         for info in stage.model_fields.values():
             if info.description:
-                assert json.dumps(info.description) in text or stage.stage_name == "when" or "block" in stage.model_fields
+                assert (
+                    json.dumps(info.description) in text or stage.stage_name == "when" or "block" in stage.model_fields
+                )

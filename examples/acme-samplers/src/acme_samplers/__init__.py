@@ -1,6 +1,7 @@
 """Acme's samplers for logitmill: the hooks that logitmill calls.
 
-Names only: a stage's module is imported when a strategy names the stage, so an installed plugin costs nothing until it is used.
+Names only: a stage's module is imported when a strategy names the stage, so an installed plugin costs nothing until
+it is used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the observer does: one line of JSON for each completion, in the file that ACME_JOURNAL names; without it, nothing."""
+"""What the observer does: one line of JSON for each completion, in the file that ACME_JOURNAL names."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from logitmill import Context, Dist, LogitsProcessor, Scalar
 class Quadratic(LogitsProcessor, name="acme.quadratic"):
     """Lower every logit by its squared distance from the top one: l' = top - factor * (l - top) ** 2.
 
-    Tokens close to the top one come closer to it where factor * distance is below 1, those further away fall behind. A factor
-    of 0 would make all tokens equal, so it is not admitted.
+    Tokens close to the top one come closer to it where factor * distance is below 1, those further away fall behind.
+    A factor of 0 would make all tokens equal, so it is not admitted.
     """
 
     monotone: ClassVar[bool] = True  # a larger logit stays a larger logit

@@ -15,8 +15,8 @@ _END = re.compile(r"[.!?]+[\"')\]]*(?=\s)")
 class Sentences(StoppingCriterion, name="acme.sentences"):
     """So many sentences are complete. The text ends with the last one's punctuation.
 
-    A sentence is complete when white space follows its ., ! or ?, with closing quotes and brackets between them. "3.5" ends
-    none, an abbreviation followed by a space does.
+    A sentence is complete when white space follows its ., ! or ?, with closing quotes and brackets between them.
+    "3.5" ends none, an abbreviation followed by a space does.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"text"})

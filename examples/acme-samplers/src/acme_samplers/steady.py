@@ -20,8 +20,9 @@ class SteadyState(NamedTuple):
 class Steady(Sampler, name="acme.steady"):
     """Draw at a temperature that keeps the surprise of the drawn tokens near a target.
 
-    The law is softmax(l / T). After each token, ln T moves by rate * (target - surprise), where surprise is the token's -ln p
-    under the law, in nats. T starts at 1 and stays between 0.1 and 10. A target of 0 cools down to the best token.
+    The law is softmax(l / T). After each token, ln T moves by rate * (target - surprise), where surprise is the
+    token's -ln p under the law, in nats. T starts at 1 and stays between 0.1 and 10. A target of 0 cools down to the
+    best token.
     """
 
     target: Scalar = Field(2.0, ge=0, description="the surprise to aim at, in nats")
