@@ -50,18 +50,21 @@ def ask_of(logprobs: Any) -> Ask:
     return Ask(**wanted)
 
 
-def encode(prompt: Any, tokenizer: Any, vocab_size: int) -> tuple[int, ...]:
-    """Token ids of a prompt given as text or as ids. An empty prompt begins with the model's own first token."""
-    if isinstance(prompt, str):
-        ids = list(tokenizer(prompt)["input_ids"])
-    else:
-        held = prompt.tolist() if hasattr(prompt, "tolist") else prompt
-        if not isinstance(held, list | tuple):
-            raise RequestError(f"a prompt is text or token ids, got {type(prompt).__name__}")
-        ids = list(held[0]) if len(held) == 1 and isinstance(held[0], list | tuple) else list(held)
+def token_ids(tokens: Any, vocab_size: int) -> list[int]:
+    """Token ids given as a list, a tuple or a tensor, possibly none. Raises RequestError for anything else."""
+    held = tokens.tolist() if hasattr(tokens, "tolist") else tokens
+    if not isinstance(held, list | tuple):
+        raise RequestError(f"a prompt is text or token ids, got {type(tokens).__name__}")
+    ids = list(held[0]) if len(held) == 1 and isinstance(held[0], list | tuple) else list(held)
     for token in ids:
         if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
             raise RequestError(f"a prompt holds {token!r}, which is no token id of a vocabulary of {vocab_size}")
+    return ids
+
+
+def encode(prompt: Any, tokenizer: Any, vocab_size: int) -> tuple[int, ...]:
+    """Token ids of a prompt given as text or as ids. An empty prompt begins with the model's own first token."""
+    ids = token_ids(tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt, vocab_size)
     if not ids:
         start = tokenizer.bos_token_id
         if start is None:

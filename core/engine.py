@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .asking import ask_of, each, encode, is_chat, is_one, seeds_of
+from .asking import ask_of, each, encode, is_chat, is_one, seeds_of, token_ids
 from .completion import Completion
-from .errors import ModelError, RequestError
+from .errors import LogitmillError, ModelError, RequestError, StrategyError
 from .loader import plugins
 from .loop import Loop
 from .patch import patched
@@ -168,7 +168,7 @@ class Engine:
         after = (
             self.vocab.encode(continuation)
             if isinstance(continuation, str)
-            else encode(continuation, self.tokenizer, self.vocab.size)
+            else token_ids(continuation, self.vocab.size)
         )
         tokens = [*before, *after]
         if len(tokens) > self.max_length:
@@ -233,9 +233,16 @@ class Engine:
 
     def _prepare(self, built: Plan) -> None:
         """Constants of every stage, now: what this tokenizer cannot resolve is the strategy's fault, not a row's."""
-        for node in built.nodes:
-            if node.stage not in self.loop.batch.prepared:
-                self.loop.batch.prepared[node.stage] = node.stage.prepare(self.vocab)
+        prepared = self.loop.batch.prepared
+        for stage in built.stages:
+            if stage not in prepared:
+                try:
+                    prepared[stage] = stage.prepare(self.vocab)
+                except LogitmillError:
+                    raise
+                except Exception as error:  # a stranger's stage may raise anything
+                    reason = f"{type(error).__name__}: {error}"
+                    raise StrategyError(f"{stage.stage_name!r} cannot be prepared for this model: {reason}", code="prepare") from error
 
     def _requests(
         self, prompts: Sequence[Any], strategy: Any, seed: Any, n: int, logprobs: Any, overrides: Any,

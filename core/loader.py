@@ -220,7 +220,7 @@ class Plugins:
     # -- the model -----------------------------------------------------------------------------------------------------
 
     def load_model(self, spec: Any) -> Any:
-        """(LoadedModel, Runner) of the first plugin that knows the model, or None. What it raises becomes a ModelError."""
+        """(LoadedModel, Runner) of the first plugin that knows the model, or None. Its faults become ModelError."""
         try:
             return self.manager.hook.load_model(spec=spec)
         except LogitmillError:

@@ -61,6 +61,7 @@ class Loop:
         self.halt = Halt()
         self.queue: deque[Request] = deque()
         self.steps = 0
+        self.served = False  # whether a thread of core.serving drives it
         self._texts: dict[int, str] = {}
 
     def submit(self, request: Request) -> None:

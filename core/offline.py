@@ -11,13 +11,13 @@ from torch import Tensor
 from .context import Context
 from .dist import Dist
 from .errors import LogitmillError, NumericalError, RequestError, StageError
-from .halt import Halt
+from .halt import Halt, Offsets
 from .history import History
 from .patch import patched
 from .planner import Plan, plan
 from .rng import Noise, RowNoise, check_seed, folded
 from .session import Fault, Session
-from .strategy import Strategy, Test
+from .strategy import Strategy
 from .vocab import Vocab
 
 
@@ -78,7 +78,7 @@ def _prepare(
     rows = []
     for i, (tokens, own) in enumerate(zip(prompts, outputs, strict=True)):
         one = session.select([i])
-        offsets: dict[Test, int] = {}
+        offsets: Offsets = {}
         for n in range(len(own)):
             _replace(history, [tokens], [own[: n + 1]])
             one.index = [0]

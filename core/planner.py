@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from .errors import StrategyError
+from .dsl import kinds
 from .expression import Expression
 from .rng import stage_key
 from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage, StoppingCriterion
@@ -126,14 +126,16 @@ class Plan:
         return tuple(found)
 
     @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """Everything it may ask to prepare: stages, the signals that are read, and stopping criteria."""
+        criteria = [leaf for pipe in self.root.pipes() for leaf in leaves(pipe.stop) if isinstance(leaf, StoppingCriterion)]
+        signals = [read.signal for expression in self.expressions for read in expression.reads()]
+        return (*(node.stage for node in self.nodes), *signals, *criteria)
+
+    @cached_property
     def needs(self) -> frozenset[str]:
         """What its stages, signals and criteria need, together."""
-        stages = [node.stage for node in self.root.walk()]
-        stages += [read.signal for e in self.expressions for read in e.reads()]
-        stages += [
-            leaf for pipe in self.root.pipes() for leaf in leaves(pipe.stop) if isinstance(leaf, StoppingCriterion)
-        ]
-        return frozenset().union(*(stage.needs for stage in stages))
+        return frozenset().union(*(stage.needs for stage in self.stages))
 
     @cached_property
     def host_coupled(self) -> bool:
@@ -162,13 +164,9 @@ def leaves(test: Test | None) -> Iterator[Test]:
 
 def plan(strategy: Strategy, *, as_written: bool = False, fragment: bool = False) -> Plan:
     """The plan of a patched strategy. Raises StrategyError for a fragment where a whole strategy is wanted."""
-    if not fragment and not strategy.complete:
-        raise StrategyError(
-            "this is a fragment: no sampler ends it",
-            strategy.where,
-            hint="end it in a sampler, as in '... | sample'",
-            code="fragment",
-        )
+    kinds.check(strategy)
+    if not fragment:
+        kinds.whole(strategy)
     return Plan(strategy, _numbered(_Builder(as_written).pipe(strategy, Counter())[0], itertools.count()))
 
 

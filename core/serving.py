@@ -33,9 +33,10 @@ class Served:
         self._tasks: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Served:
-        if self.engine.loop.busy or self._open:
+        loop = self.engine.loop
+        if loop.busy or loop.served:
             raise RequestError("this engine is in use: finish or close its stream before serving it")
-        self._tasks, self._open = asyncio.get_running_loop(), True
+        self._tasks, self._open, loop.served = asyncio.get_running_loop(), True, True
         self._thread = threading.Thread(target=self._work, name="logitmill", daemon=True)
         self._thread.start()
         return self
@@ -48,6 +49,7 @@ class Served:
             self._wake.notify()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
+        self.engine.loop.served = False
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
@@ -79,6 +81,8 @@ class Served:
         )
         queue: asyncio.Queue[_Answer] = asyncio.Queue()
         with self._wake:
+            if not self._open:  # the engine may have stopped while this request was made ready
+                raise RequestError("this engine is not being served any more")
             request.index = self._numbers = self._numbers + 1
             self._queues[request.index], self._requests[request.index] = queue, request
             self._incoming.append(request)
@@ -118,7 +122,8 @@ class Served:
                     self._tell(event.index, event)
         except Exception as error:  # what the loop could not give to one request ends them all, loudly
             loop.abandon()
-            self._open = False
+            with self._wake:
+                self._open = False
             failure = (
                 error
                 if isinstance(error, LogitmillError)

@@ -21,6 +21,8 @@ class Running:
         self.loop, self.requests = loop, requests
 
     def __enter__(self) -> None:
+        if self.loop.served:
+            raise RequestError("this engine is being served: ask it through what engine.serve() gave")
         if self.loop.busy:
             raise RequestError(
                 "this engine is in the middle of another call: finish or close its stream first, "

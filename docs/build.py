@@ -9,6 +9,7 @@ Only what logitmill itself registers is written, whatever else is installed, so 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import inspect
 import os
@@ -21,9 +22,13 @@ from unittest import mock
 
 import click
 
+from logitmill.core.completion import Completion
 from logitmill.core.hookspecs import Hooks
 from logitmill.core.loader import Plugins
+from logitmill.core.loop import StepEvent
+from logitmill.core.model.spec import ModelSpec
 from logitmill.core.registry import KINDS, Entry, Registry
+from logitmill.core.request import Request
 from logitmill.plugins.cli.main import BUILTIN, commands
 from logitmill.plugins.cli.stages import HEADINGS, describe
 
@@ -161,6 +166,8 @@ def hooks_page(_: Registry) -> Iterator[str]:
         yield f"    def {name}({', '.join(parameters)})"
         yield ""
         yield prose(inspect.getdoc(hook) or "")
+        if name in TOLD:
+            yield told(parameters[0], TOLD[name])
         options = getattr(hook, "logitmill_spec", {})
         if options.get("firstresult"):
             yield "The first answer that is not None counts; the plugins after it are not asked."
@@ -169,6 +176,22 @@ def hooks_page(_: Registry) -> Iterator[str]:
         if not called(name):
             yield "Nothing in this version calls it yet."
         yield ""
+
+
+#: hook -> what it is given
+TOLD: dict[str, type[Any]] = {
+    "load_model": ModelSpec,
+    "on_request": Request,
+    "on_step": StepEvent,
+    "on_finish": Completion,
+}
+
+
+def told(parameter: str, given: type[Any]) -> str:
+    """What a hook is given, with its fields."""
+    names = ", ".join(f"`{field.name}`" for field in dataclasses.fields(given) if field.repr)
+    doc = prose((inspect.getdoc(given) or "").partition("\n\n")[0])
+    return f"`{parameter}` is a `{given.__name__}`: {doc[:1].lower()}{doc[1:].rstrip('.')}. Its fields: {names}."
 
 
 def hooks() -> list[tuple[str, Callable[..., Any]]]:

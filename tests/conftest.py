@@ -40,8 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--golden``: write the golden files anew instead of comparing with them (``make golden``)."""
+    """``--golden``: write the golden files anew instead of comparing with them (``make golden``). ``--full``: minutes more."""
     parser.addoption("--golden", action="store_true", help="write the golden files anew")
+    parser.addoption("--full", action="store_true", help="as many cases as are claimed, where a plain run tries a few")
 
 
 @pytest.fixture
@@ -103,3 +104,9 @@ def make_engine(small: ModuleType, byte_model: Any) -> Callable[..., Any]:
 def engine(make_engine: Callable[..., Any]) -> Any:
     """An engine of 8 rows over ``byte_model``, fresh for each test."""
     return make_engine()
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether to run as many cases as are claimed: ``make test ARGS=--full``."""
+    return bool(request.config.getoption("--full"))

@@ -32,7 +32,22 @@ def ends(stage: Stage) -> bool:
     return isinstance(stage, Sampler | Search) or (isinstance(stage, Combinator) and Strategy((Step(stage),)).complete)
 
 
-def check_stage(step: Step, before: Step | None, place: Place, where: Where) -> None:
+def check(strategy: Strategy, place: Place = Place.TOP) -> None:
+    """Raise StrategyError where a strategy, built in Python for instance, breaks a rule of kinds anywhere in it."""
+    before: Step | None = None
+    for step in strategy.pipeline:
+        where = step.where or strategy.where
+        if isinstance(step.stage, Combinator | Search):
+            for block in step.stage.children():
+                check(block, Place.inside(type(step.stage), place))
+        check_stage(step, before, place, where)
+        before = step
+    if strategy.stop is not None:
+        check_stop(place, strategy.where)
+    check_labels(strategy)
+
+
+def check_stage(step: Step, before: Step | None, place: Place, where: Where | None) -> None:
     """Raise StrategyError where ``step`` cannot stand behind ``before`` at ``place``."""
     stage = step.stage
     if stage.kind not in ("logits processor", "sampler", "combinator", "search"):
@@ -50,7 +65,7 @@ def check_stage(step: Step, before: Step | None, place: Place, where: Where) -> 
         _check_combinator(stage, place, where)
 
 
-def check_stop(place: Place, where: Where) -> None:
+def check_stop(place: Place, where: Where | None) -> None:
     """Raise StrategyError where an ``until`` would never be asked."""
     if place is Place.BRANCH:
         raise _wrong(
@@ -80,7 +95,7 @@ def whole(strategy: Strategy) -> None:
     raise _wrong(f"no sampler{after}", where, "end the pipeline in one: ... | sample", "no-sampler")
 
 
-def _after(stage: Stage, before: Stage, where: Where) -> StrategyError:
+def _after(stage: Stage, before: Stage, where: Where | None) -> StrategyError:
     if isinstance(before, Search):
         return _wrong(
             f"'{stage.stage_name}' after the search '{before.stage_name}'",
@@ -98,7 +113,7 @@ def _after(stage: Stage, before: Stage, where: Where) -> StrategyError:
     return _wrong(message, where, f"move it before '{before.stage_name}'", "after-sampler")
 
 
-def _check_search(stage: Search, place: Place, where: Where) -> None:
+def _check_search(stage: Search, place: Place, where: Where | None) -> None:
     if place is not Place.TOP:
         inside = (
             "inside another search" if place is Place.SEARCH else "in a block that a row is in for a token at a time"
@@ -123,7 +138,7 @@ def _check_search(stage: Search, place: Place, where: Where) -> None:
             raise _wrong(message, block.where or where, "end the block in one: ... | sample", "no-sampler")
 
 
-def _check_combinator(stage: Combinator, place: Place, where: Where) -> None:
+def _check_combinator(stage: Combinator, place: Place, where: Where | None) -> None:
     name = stage.stage_name
     if stage.sequential and place is Place.BRANCH:
         raise _wrong(

@@ -69,9 +69,7 @@ def check_nesting(text: str, file: str | None = None) -> None:
 
 def too_deep(where: Where) -> StrategyError:
     """The one error for whatever is nested too deep."""
-    return StrategyError(
-        f"nested deeper than {MAX_NESTING} levels", where, hint="give the inner part a name with 'let'", code="too-deep"
-    )
+    return StrategyError(f"nested deeper than {MAX_NESTING} levels", where, hint="make it flatter", code="too-deep")
 
 
 def brackets(text: str) -> list[Bracket]:

@@ -1,7 +1,8 @@
 """A runner's self-check: a short ragged batch through the slots against the plain model.
 
 Architectures are many and some take positions, masks or sizes from places of their own. Rather than trust a list, the
-slots are tried once at load: a wrong position or mask changes logits by far more than rounding does.
+slots are tried once at load: a wrong position or mask changes logits by far more than rounding does (on a trained model
+by 1 to 3 times their spread, against 0.2 for the worst rounding seen, nf4 with bfloat16).
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ def check_slots(runner: SlotRunner) -> str | None:
     """Why the slots of ``runner`` are not to be trusted; None where they agree with the plain model.
 
     Two rows of different lengths are prefilled (one in chunks) and decoded together; the plain model runs their whole
-    sequences. How far rounding alone goes is taken from the plain model with its own cache. A model whose layers
-    choose between sdpa and eager by name rather than through the interface is tried with additive masks too.
-    Attention reads far behind both rows, so that a window or a position that is taken from how much is read, not from
-    the row, cannot go unseen. Also measures the bytes of a position.
+    sequences. Where they seem too far apart, the plain model with its own cache says how far rounding alone goes. A
+    model whose layers choose between sdpa and eager by name, not through the interface, is tried with additive masks
+    too. Attention reads far behind both rows, so that a window or a position that is taken from how much is read, not
+    from the row, cannot go unseen. Also measures the bytes of a position.
     """
     wanted, runner.max_length = runner.max_length, max(runner.max_length, FAR)
     runner.read_at_least = min(FAR, model_length(runner.model) or FAR)
@@ -40,7 +41,7 @@ def _compare(runner: SlotRunner) -> str | None:
     name = type(runner.model).__name__
     spread = min(runner.vocab_size, 1000)
     sequences = [[(7 + 13 * i) % spread for i in range(5 + STEPS)], [(11 + 29 * i) % spread for i in range(11 + STEPS)]]
-    plain = [_plain(runner, sequence) for sequence in sequences]
+    plain = _plain(runner, sequences)
     try:
         found = _slots(runner, sequences)
     except Exception as error:  # any architecture of any version: whatever it is, its rows can still be run alone
@@ -52,11 +53,12 @@ def _compare(runner: SlotRunner) -> str | None:
     runner.bytes_by_device = runner.cache.bytes_by_device()
     runner.bytes_per_position = sum(runner.bytes_by_device.values())
     errors = [_distance(a, b[-len(a) :]) for a, b in zip(found, plain, strict=False)]
-    noise = torch.cat([_distance(_cached(runner, s), b) for s, b in zip(sequences, plain, strict=True)])
     dtype = runner.model.dtype if runner.model.dtype.is_floating_point else torch.float32
-    allowed = 4 * float(noise.max()) + max(16 * torch.finfo(dtype).eps, 1e-4)
     # In half precision an expert or an int8 outlier may flip at one step; a mistake of ours shows at each of a row's.
     worst = max(float(row.max() if dtype == torch.float32 else row[1:].min()) for row in errors)
+    allowed = 1e-4 if dtype == torch.float32 else 0.3
+    if not worst <= allowed:  # a model that rounds more than most: how much does it by itself?
+        allowed += 4 * max(float(_distance(_cached(runner, s), b).max()) for s, b in zip(sequences, plain, strict=True))
     if not worst <= allowed and not bool(torch.cat(plain).isnan().any()):
         return f"{name} gives other logits over slots than alone (off by {worst:.1e}, rounding is {allowed:.1e})"
     return None
@@ -87,10 +89,13 @@ def check_invariance(runner: SlotRunner) -> None:
         runner.alone = True
 
 
-def _plain(runner: SlotRunner, tokens: list[int]) -> Tensor:
+def _plain(runner: SlotRunner, sequences: list[list[int]]) -> list[Tensor]:
+    """Logits ``[T, V]`` of each sequence from the plain model, in one call: what follows a token does not matter."""
+    longest = max(map(len, sequences))
+    ids = torch.cat([_ids(runner, tokens + [0] * (longest - len(tokens))) for tokens in sequences])
     with torch.no_grad():
-        logits: Tensor = runner.model(input_ids=_ids(runner, tokens), use_cache=False, return_dict=True).logits
-    return logits[0].to(runner.device).float()
+        logits: Tensor = runner.model(input_ids=ids, use_cache=False, return_dict=True).logits
+    return [rows[: len(tokens)].to(runner.device).float() for rows, tokens in zip(logits, sequences, strict=True)]
 
 
 def _cached(runner: SlotRunner, tokens: list[int]) -> Tensor:
@@ -109,7 +114,7 @@ def _slots(runner: SlotRunner, sequences: list[list[int]]) -> list[Tensor]:
     rows = min(runner.rows, len(sequences))
     found: list[list[Tensor]] = []
     for row, tokens in enumerate(sequences[:rows]):
-        found.append([runner.prefill(row, tokens[:-STEPS], chunk=512 if row == 0 else 4)])
+        found.append([runner.prefill(row, tokens[:-STEPS], chunk=512 if row == 0 else 6)])
     for step in range(STEPS):
         ids = torch.tensor([[s[len(s) - STEPS + step]] for s in sequences[:rows]], device=runner.device)
         logits = runner.decode(ids, rows)

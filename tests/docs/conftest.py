@@ -105,8 +105,16 @@ def place(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("acme-samplers", "__pycache__")
     )
     monkeypatch.chdir(tmp_path)
-    before = set(loader.plugins().met)
+    before, failed = set(loader.plugins().met), []
+
+    class Watch:
+        @logitmill.hookimpl
+        def on_finish(self, result: Any) -> None:
+            failed.extend([] if result.error is None else [result.error])
+
+    logitmill.register(Watch())
     yield tmp_path
+    assert failed == []
     for name in set(loader.plugins().met) - before:
         loader.plugins().remove(name)
     for name, module in list(sys.modules.items()):

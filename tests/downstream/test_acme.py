@@ -1,4 +1,4 @@
-"""The example extension package, installed as anyone's would be: its own tests pass, and all five of its plugins work."""
+"""The example extension package, installed as anyone's would be: its own tests pass, and its five plugins work."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_it_is_found_and_works(site: Path):
 
 
 def test_a_strategy_of_all_five_through_the_command_line(site: Path, tmp_path: Path):
-    """On the default model: the signal decides, the processor and the sampler act, the criterion ends, the observer notes."""
+    """On the default model: signal, processor and sampler act, the criterion ends, the observer notes."""
     journal = tmp_path / "journal.jsonl"
     args = (
         "-m",
@@ -85,7 +85,8 @@ ENGINE = """
 import json, logitmill as lm
 strategy = lm.Strategy.parse({strategy!r}, trusted=False)
 with lm.load() as engine:
-    results = engine.generate(["The sea", "A list of colors: red,", "Once upon a time"], strategy=strategy, seed=[3, 4, 5])
+    prompts = ["The sea", "A list of colors: red,", "Once upon a time"]
+    results = engine.generate(prompts, strategy=strategy, seed=[3, 4, 5])
     alone = engine.generate("Once upon a time", strategy=strategy, seed=5, trace=True)
 print(json.dumps({{
     "errors": [str(r.error) for r in results if r.error], "texts": [r.text for r in results],

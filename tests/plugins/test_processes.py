@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,11 +19,15 @@ def _environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", **extra}
 
 
-def start(*args: str, **options: Any) -> subprocess.Popen[bytes]:
+def start(*args: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "logitmill", *args],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment(), bufsize=0, **options,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+        bufsize=0,  # communicate() would not see what a buffer holds
+    )
 
 
 def read(process: subprocess.Popen[bytes], count: int) -> bytes:
@@ -79,17 +82,25 @@ def test_ctrl_c_keeps_what_there_is(alphabet: str):
     assert "Traceback" not in stderr.decode()
 
 
+WATCH = """
+import sys
+import logitmill as lm
+
+@lm.hookimpl
+def on_step(step):
+    if step.step == 3:
+        print("go", file=sys.stderr, flush=True)
+"""
+
+
 def test_ctrl_c_keeps_what_there_is_of_several_answers(alphabet: str, tmp_path: Path):
     """An observer tells when they are under way: nothing is printed until all have ended."""
-    (tmp_path / "watch.py").write_text(
-        "import sys, logitmill as lm\n@lm.hookimpl\ndef on_step(step):\n    if step.step == 3: print('go', file=sys.stderr, flush=True)\n",
-        encoding="utf-8",
-    )
+    (tmp_path / "watch.py").write_text(WATCH, encoding="utf-8")
     process = start(
         "run", "a", "-m", alphabet, "-q", "none", "-s", "greedy until max_tokens(500)", "--chat-template", "-n", "2",
         "--plugin", str(tmp_path / "watch.py"),
     )  # fmt: skip
-    assert process.stderr.read(3) == b"go\n"
+    assert process.stderr.read(2) == b"go"
     process.send_signal(signal.SIGINT)
     stdout, _ = process.communicate(timeout=120)
     answers = stdout.decode().splitlines()

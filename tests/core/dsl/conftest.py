@@ -21,7 +21,8 @@ DOCUMENTED = {
     "speculative": 'speculative(draft="tiny", k=5) { temperature(0.8) | top_p(0.95) | sample } '
     r'until eos or (stop("\n\n") and not within("```", "```")) or timeout(30)',
     "phases": 'phases({ temperature(1.0) | sample until text("</think>") or max_tokens(2048) },\n'
-    '       { best_of(4, by=mean_logprob) { contrast(amateur="tiny", alpha=0.1) | temperature(0.6) | sample } until eos })',
+    '       { best_of(4, by=mean_logprob) { contrast(amateur="tiny", alpha=0.1) | temperature(0.6) | sample } '
+    "until eos })",
     "beam": 'beam(4, length_penalty=0.8) { json_schema("./invoice.json") } until eos or max_tokens(512)',
     "file": """dsl 1
 use "acme_samplers" as acme

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from logitmill.core.dsl.kinds import whole
+from logitmill.core.dsl.kinds import check, whole
+from logitmill.core.dsl.read import from_text
 from logitmill.core.errors import StrategyError
 from logitmill.core.strategy import Strategy
 
@@ -183,7 +184,10 @@ DOCUMENTS = {
     "document_null": {"dsl": 1, "main": {"pipeline": [{"stage": "top_p@1", "args": {"p": None}}]}},
     "document_text_inside": {"dsl": 1, "main": {"pipeline": ["sample"], "until": "eos orr max_tokens(3)"}},
     "document_inner": {"dsl": 1, "main": [{"when": "entropy < 1", "then": ["greedy"], "else": [{"topp": 1}]}]},
-    "document_until": {"dsl": 1, "main": {"pipeline": ["sample"], "until": {"any": [{"stop": "eos@1"}, {"stop": "eoss@1"}]}}},
+    "document_until": {
+        "dsl": 1,
+        "main": {"pipeline": ["sample"], "until": {"any": [{"stop": "eos@1"}, {"stop": "eoss@1"}]}},
+    },
     "document_two_names": {"dsl": 1, "main": [{"top_p": 0.5, "top_k": 3}]},
     "document_is_no_mapping": [1],
 }  # fmt: skip
@@ -194,3 +198,25 @@ def test_document(name: str, golden: Golden) -> None:
     with pytest.raises(StrategyError) as caught:
         Strategy.from_dict(DOCUMENTS[name])  # type: ignore[arg-type]  # one of them is no mapping
     golden(f"{caught.value}\ncode: {caught.value.code}", f"errors/{name}.txt")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (["sample", "greedy"], "two samplers"),
+        (["sample", "top_k(3)"], "after the sampler"),
+        (["best_of(2) { sample }", "top_k(3)"], "after the search"),
+        (["when entropy < 1 { greedy } else { sample }", "sample"], "that ends in samplers"),
+        (["top_k(3) as a", "top_p(0.9) as a"], "given twice"),
+    ],
+)
+def test_the_same_rules_hold_for_what_is_built_in_python(parts: list[str], message: str) -> None:
+    steps = [step for part in parts for step in from_text(part).pipeline]
+    with pytest.raises(StrategyError, match=message):
+        check(Strategy(tuple(steps)))
+
+
+def test_what_parses_keeps_the_rules(documented: dict[str, str]) -> None:
+    for name in ("classic", "greedy", "entropy", "within", "rules", "mix"):
+        check(Strategy.parse(documented[name]))
+    check(Strategy.parse("phases({ sample until eos }, { best_of(2) { sample until eos } until max_tokens(3) })"))

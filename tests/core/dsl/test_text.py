@@ -174,7 +174,8 @@ dsl 1 # the version
 use "house" as house # theirs
 
 let creative(t=0.9, p=0.95) = temperature(t) | top_p(p) | sample # short
-let   careful = when within("<think>", "</think>") { temperature(1.0) | top_p(0.98) } else { temperature(0.4) | min_p(0.1) } | sample
+let   careful = when within("<think>", "</think>") { temperature(1.0) | top_p(0.98) } else { temperature(0.4)
+| min_p(0.1) } | sample
 let rules = ban( # never
   "a", # this
   # nor

@@ -1,0 +1,130 @@
+"""A strategy on given logits, without a model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import logitmill as lm
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from logitmill import Strategy
+from logitmill.core.errors import NumericalError, RequestError, StageError, StrategyError
+from logitmill.core.rng import fold
+
+P = Strategy.parse
+
+
+def test_shapes_and_forms_of_logits() -> None:
+    table = torch.randn(3, 11)
+    s = P("temperature(0.7) | top_k(4)")
+    whole = s.distribution(table)
+    assert whole.shape == (3, 11)
+    assert torch.allclose(whole.sum(-1), torch.ones(3))
+    assert torch.equal(s.distribution(table[0]), whole[:1])
+    assert torch.allclose(s.distribution(table.tolist()), whole)
+    assert torch.allclose(s.distribution(table.double()), whole, atol=1e-6)
+    assert s.distribution(table.half()).dtype == torch.float32
+    assert torch.equal(s.distribution(table.requires_grad_()), whole)
+
+
+def test_a_draw_is_the_law_and_the_seed() -> None:
+    table = torch.randn(40, 9)
+    s = P("temperature(0.7) | top_k(4) | sample")
+    drawn = s.draw(table, seed=3)
+    assert drawn.shape == (40,)
+    assert torch.equal(drawn, s.draw(table, seed=3))
+    assert not torch.equal(drawn, s.draw(table, seed=4))
+    for row in range(40):
+        assert int(drawn[row]) == int(s.draw(table[row], seed=fold(3, row)))
+    assert torch.equal(s.draw(table[:2], seed=[5, 6]), torch.cat([s.draw(table[0], seed=5), s.draw(table[1], seed=6)]))
+    assert bool((s.distribution(table).gather(1, drawn[:, None]) > 0).all())
+    assert torch.equal(P("greedy").draw(table), table.argmax(-1))
+
+
+def test_draws_follow_the_law() -> None:
+    """Chi-square over 20,000 draws; a sound sampler fails with probability 1e-6 (8 degrees of freedom, bound 42.7)."""
+    logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, 1.5, -1.0, 0.2, -2.0])
+    s = P("temperature(1.3) | sample")
+    counts = torch.bincount(s.draw(logits.expand(20_000, -1), seed=11), minlength=9).double()
+    expected = s.distribution(logits)[0].double() * 20_000
+    assert float(((counts - expected) ** 2 / expected).sum()) < 42.7
+
+
+def test_history_is_what_stages_see() -> None:
+    logits = torch.zeros(2, 5)
+    s = P('presence(100) | sample')
+    assert s.distribution(logits, prompt=[0, 1], output=[[2], [3, 4]]).gt(0.01).tolist() == [
+        [True, True, False, True, True], [True, True, True, False, False],
+    ]  # fmt: skip
+    both = P('presence(100, over="all")').distribution(logits, prompt=[0, 1], output=[2])
+    assert both.gt(0.01).tolist() == [[False, False, False, True, True]] * 2
+
+
+@given(st.integers(0, 7))
+def test_phases_are_replayed_over_the_output(length: int) -> None:
+    s = P("phases({ allow(1) | sample until max_tokens(2) }, { allow(2) | sample until last == 4 }, { allow(3) | greedy })")
+    output = [1, 1, 0, 4, 0, 0, 0][:length]
+    expected = 1 if length < 2 else 2 if length < 4 else 3
+    got = s.distribution(torch.zeros(1, 6), prompt=[5], output=output)
+    assert int(got.argmax()) == expected
+    assert int(s.draw(torch.zeros(1, 6), prompt=[5], output=output)) == expected
+
+
+def test_each_row_is_replayed_over_its_own_output() -> None:
+    s = P("phases({ allow(1) | sample until max_tokens(2) }, { allow(2) | sample })")
+    got = s.distribution(torch.zeros(3, 4), prompt=[0], output=[[1], [1, 1], []])
+    assert got.argmax(-1).tolist() == [1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: P("greedy").draw(torch.zeros(2, 3, 4)), "logits are"),
+        (lambda: P("greedy").draw(torch.zeros(0, 4)), "at least one of each"),
+        (lambda: P("greedy").draw("text"), "logits are"),
+        (lambda: P("greedy").draw(torch.zeros(4, dtype=torch.bool)), "real numbers"),
+        (lambda: P("greedy").draw(torch.zeros(4), prompt=[4]), "no token id"),
+        (lambda: P("greedy").draw(torch.zeros(4), output=[-1]), "no token id"),
+        (lambda: P("greedy").draw(torch.zeros(2, 4), prompt=[[1], [2], [3]]), "3 rows, logits have 2"),
+        (lambda: P("greedy").draw(torch.zeros(4), prompt="abc"), "not text"),
+        (lambda: P("greedy").draw(torch.zeros(2, 4), seed=[1]), "1 seeds for 2 rows"),
+        (lambda: P("greedy").draw(torch.zeros(4), seed=-1), "a seed is an integer"),
+    ],
+)
+def test_wrong_arguments(call: Any, says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        call()
+
+
+@pytest.mark.parametrize(("bad", "says"), [(math.nan, "NaN"), (math.inf, "[+]inf"), (-math.inf, "no finite logit")])
+def test_logits_that_are_no_numbers(bad: float, says: str) -> None:
+    table = torch.zeros(2, 3)
+    table[1] = bad
+    with pytest.raises(NumericalError, match=f"{says} in row 1"):
+        P("greedy").draw(table)
+
+
+def test_fragments_have_a_law_and_no_draw() -> None:
+    with pytest.raises(StrategyError, match="no sampler ends it"):
+        P("top_k(3)").draw(torch.zeros(4))
+    with pytest.raises(StrategyError, match="needs a tokenizer"):
+        P('ban("x")').distribution(torch.zeros(4))
+    with pytest.raises(StrategyError, match="known only while a model runs"):
+        P("when mean_logprob < 0 { top_k(1) }").distribution(torch.zeros(4))
+
+
+def test_a_stage_that_raises_is_named() -> None:
+    class Breaks(lm.LogitsProcessor, name="test.breaks"):
+        def apply(self, dist: Any, state: Any, ctx: Any) -> Any:
+            raise ZeroDivisionError("oh")
+
+    with pytest.raises(StageError, match="ZeroDivisionError: oh .*test.breaks"):
+        (Breaks() | lm.greedy()).draw(torch.zeros(4))
+
+
+def test_patches_apply() -> None:
+    s = P("temperature(2) as heat | sample with heat.value=0")
+    assert s.distribution(torch.tensor([0.0, 1.0, 0.5])).tolist() == [[0.0, 1.0, 0.0]]
