@@ -242,7 +242,9 @@ class Engine:
                     raise
                 except Exception as error:  # a stranger's stage may raise anything
                     reason = f"{type(error).__name__}: {error}"
-                    raise StrategyError(f"{stage.stage_name!r} cannot be prepared for this model: {reason}", code="prepare") from error
+                    raise StrategyError(
+                        f"{stage.stage_name!r} cannot be prepared for this model: {reason}", code="prepare"
+                    ) from error
 
     def _requests(
         self, prompts: Sequence[Any], strategy: Any, seed: Any, n: int, logprobs: Any, overrides: Any,

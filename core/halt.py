@@ -27,7 +27,8 @@ from .strategy import AllOf, AnyOf, Not, Test
 Reason = Literal["eos", "stop", "length", "error", "cancelled"]
 #: (row of the history, position where the text begins) -> the visible text from there
 Texts = Callable[[int, int], str]
-#: what a row's text criteria have seen already: (criterion, index of the sequential node it is in) -> length of that text
+#: what a row's text criteria have seen already: (criterion, index of the sequential node it is in) -> length of that
+#: text
 Offsets = dict[tuple[StoppingCriterion, int | None], int]
 
 

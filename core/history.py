@@ -93,7 +93,9 @@ class History:
             self.note(host)
 
     def note(self, host: Sequence[int]) -> None:
-        """The oldest of what ``append`` put on the device, now known to the host. Nothing to do where text has read it already."""
+        """The oldest of what ``append`` put on the device, now known to the host. Nothing to do where text has read it
+        already.
+        """
         if self._pending:
             for row, token in zip(self.host, host, strict=True):
                 row.append(int(token))

@@ -205,7 +205,9 @@ class Loop:
         finished: set[Request] = set()
         for i, row in enumerate(self.batch.rows):
             request = row.request
-            if row.verdict is None and request.plan.rows == 1 and row.tokens:  # a search shows its best when it knows it
+            if (
+                row.verdict is None and request.plan.rows == 1 and row.tokens
+            ):  # a search shows its best when it knows it
                 try:
                     piece = self._ready(i, row, *where[i])
                 except Exception as error:  # a stranger's criterion may raise anything

@@ -128,7 +128,9 @@ class Plan:
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """Everything it may ask to prepare: stages, the signals that are read, and stopping criteria."""
-        criteria = [leaf for pipe in self.root.pipes() for leaf in leaves(pipe.stop) if isinstance(leaf, StoppingCriterion)]
+        criteria = [
+            leaf for pipe in self.root.pipes() for leaf in leaves(pipe.stop) if isinstance(leaf, StoppingCriterion)
+        ]
         signals = [read.signal for expression in self.expressions for read in expression.reads()]
         return (*(node.stage for node in self.nodes), *signals, *criteria)
 
@@ -171,7 +173,9 @@ def plan(strategy: Strategy, *, as_written: bool = False, fragment: bool = False
 
 
 def _numbered(pipe: Pipe, count: Iterator[int]) -> Pipe:
-    """The same pipe with its nodes numbered in the order they run in, so that rows of one shape have the same numbers."""
+    """The same pipe with its nodes numbered in the order they run in, so that rows of one shape have the same
+    numbers.
+    """
     nodes = []
     for node in pipe.nodes:
         index = next(count)
@@ -233,7 +237,9 @@ def _can_wait(node: Node) -> bool:
 
 
 def _fixed(stage: Stage) -> bool:
-    """Whether its scalars are the same at any place of a pipeline: an expression reads the distribution where it stands."""
+    """Whether its scalars are the same at any place of a pipeline: an expression reads the distribution where it
+    stands.
+    """
     return not any(isinstance(getattr(stage, field), Expression) for field in stage.scalars)
 
 

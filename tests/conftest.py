@@ -40,7 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--golden``: write the golden files anew instead of comparing with them (``make golden``). ``--full``: minutes more."""
+    """``--golden``: write the golden files anew instead of comparing with them (``make golden``). ``--full``: minutes
+    more.
+    """
     parser.addoption("--golden", action="store_true", help="write the golden files anew")
     parser.addoption("--full", action="store_true", help="as many cases as are claimed, where a plain run tries a few")
 
@@ -92,7 +94,9 @@ def byte_model(small: ModuleType) -> Any:
 
 @pytest.fixture(scope="session")
 def make_engine(small: ModuleType, byte_model: Any) -> Callable[..., Any]:
-    """``make_engine(rows=8, max_length=256, wrap=..., lookahead=..., batch_invariant=..., reference=...)`` over ``byte_model``."""
+    """``make_engine(rows=8, max_length=256, wrap=..., lookahead=..., batch_invariant=..., reference=...)`` over
+    ``byte_model``.
+    """
 
     def make(**options: Any) -> Any:
         return small.engine(byte_model, **options)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
 from logitmill.core.engine import Engine
 from logitmill.core.model.runner import make_runner
 from logitmill.core.model.spec import LoadedModel
-from torch import Tensor
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 EOS = 256
 VOCAB = 257
@@ -28,9 +29,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>")
-    tokenizer.chat_template = (
-        "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
-    )
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
     return tokenizer
 
 
@@ -73,7 +72,9 @@ def engine(
 
 
 class Faulty:
-    """A runner with faults. ``decode`` and ``prefill`` may be replaced by functions of (the runner, their arguments)."""
+    """A runner with faults. ``decode`` and ``prefill`` may be replaced by functions of (the runner, their
+    arguments).
+    """
 
     def __init__(self, runner: Any) -> None:
         self.inner = runner

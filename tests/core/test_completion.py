@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from logitmill.core.errors import RequestError
 
 Make = Callable[..., Any]
@@ -32,7 +33,12 @@ def test_plain_data_is_json_and_complete(shared: Any, strategy: str) -> None:
     assert document["tokens"] == list(result.tokens)
     assert document["usage"] == {"prompt_tokens": 5, "completion_tokens": len(result.tokens), "reused_tokens": 0}
     assert result.usage.total_tokens == 5 + len(result.tokens)
-    assert len(document["logprobs"]["raw"]) == len(document["logprobs"]["final"]) == len(document["trace"]) == len(result.tokens)
+    assert (
+        len(document["logprobs"]["raw"])
+        == len(document["logprobs"]["final"])
+        == len(document["trace"])
+        == len(result.tokens)
+    )
     assert [item["token"] for item in document["logprobs"]["raw"]] == list(result.tokens)
     assert (document["seed"], document["error"], document["finish_reason"]) == (3, None, result.finish_reason)
     again = shared.generate("ab<c>", document["strategy"], seed=document["seed"])
@@ -64,7 +70,7 @@ def test_what_people_look_at(shared: Any) -> None:
     assert len(repr(result)) < 600
     assert "finish_reason='length'" in repr(result)
     page = result._repr_html_()
-    assert page.count("<span title=\"token ") == 40
+    assert page.count('<span title="token ') == 40
     assert "greedy until max_tokens(40)" in page
     escaped = shared.generate("<b>&", "greedy until max_tokens(2)", echo=True)
     assert "<b>" not in escaped._repr_html_()

@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
+
 from logitmill import Scalar, StoppingCriterion
 from logitmill.core.context import Context
 from logitmill.core.dist import Dist
@@ -18,7 +20,6 @@ from logitmill.core.history import History
 from logitmill.core.rng import Noise, RowNoise, stage_key
 from logitmill.core.scalar import Ramp
 from logitmill.core.vocab import Vocab
-from pydantic import Field
 
 V = 6
 rows_lists = st.lists(st.tuples(*[st.lists(st.integers(0, V - 1), max_size=6)] * 2), min_size=1, max_size=5)
@@ -66,7 +67,9 @@ def test_by_hand(rows: list[tuple[list[int], list[int]]], window: int, output_on
     recent = ctx.recent_counts(window, output_only=output_only).tolist()
     for i, (prompt, output) in enumerate(rows):
         whole = prompt + output
-        last = whole[-window:] if not output_only else (whole[-window:])[max(0, min(window, len(whole)) - len(output)) :]
+        last = (
+            whole[-window:] if not output_only else (whole[-window:])[max(0, min(window, len(whole)) - len(output)) :]
+        )
         assert recent[i] == [Counter(last)[t] for t in range(V)]
         assert int(ctx.last[i]) == (whole[-1] if whole else -1)
         assert (int(ctx.lengths[i]), int(ctx.step[i]), int(ctx.position[i])) == (len(whole), len(output), len(whole))

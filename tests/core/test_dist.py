@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from logitmill.core.dist import Dist
 from torch import Tensor
+
+from logitmill.core.dist import Dist
 
 INF, NAN = float("inf"), float("nan")
 
@@ -43,7 +44,9 @@ def best(row: list[float], k: int) -> list[int]:
 
 
 @given(logits_tables, st.integers(1, 12), st.booleans(), st.integers(1, 12))
-def test_narrow_keeps_exactly_k_ties_to_the_lower_id(table: list[list[float]], k: int, sort_first: bool, then: int) -> None:
+def test_narrow_keeps_exactly_k_ties_to_the_lower_id(
+    table: list[list[float]], k: int, sort_first: bool, then: int
+) -> None:
     dist = Dist(torch.tensor(table))
     if sort_first:
         _ = dist.order
@@ -78,7 +81,9 @@ def test_a_part_means_the_same_as_the_whole(pair: tuple[Dist, Dist]) -> None:
     assert torch.equal(part.lookup(table).expand(part.rows, -1), table[ids])
     rows = torch.arange(whole.rows)[:, None] * 100 + table
     assert torch.equal(part.lookup(rows), rows.gather(1, ids))
-    every = torch.arange(-1, whole.columns + 1).expand(whole.rows, -1)  # ids outside the vocabulary are absent, not an error
+    every = torch.arange(-1, whole.columns + 1).expand(
+        whole.rows, -1
+    )  # ids outside the vocabulary are absent, not an error
     assert torch.allclose(part.logprob_of(every).exp(), whole.logprob_of(every).exp(), atol=1e-6)
     columns, present = part.columns_of(every)
     assert torch.equal(part.tokens_at(columns)[present], every[present])
@@ -90,7 +95,9 @@ def test_removed_tokens_never_come_back(pair: tuple[Dist, Dist], data: Any) -> N
     dist = pair[0]
     for _ in range(4):
         shape = (dist.rows, dist.columns)
-        mask = torch.tensor(data.draw(st.lists(st.booleans(), min_size=dist.columns, max_size=dist.columns))).expand(shape)
+        mask = torch.tensor(data.draw(st.lists(st.booleans(), min_size=dist.columns, max_size=dist.columns))).expand(
+            shape
+        )
         how = data.draw(st.sampled_from(["keep", "ranked", "logits", "narrow"]))
         if how == "keep":
             after = dist.keep(mask)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import logitmill as lm
 import pytest
 import torch
+
+import logitmill as lm
 from logitmill import Scalar, Signal, Strategy
 from logitmill.core.errors import RequestError, StrategyError
 from logitmill.core.rng import fold
@@ -60,11 +61,19 @@ def test_n_completions_of_each_prompt(shared: Any) -> None:
     assert three[0].tokens == shared.generate("abc", s, seed=9).tokens
     grid = shared.generate(["abc", "xy"], s, seed=[1, 2], n=2)
     assert [[c.seed for c in row] for row in grid] == [[1, fold(1, 1)], [2, fold(2, 1)]]
-    assert all(c.prompt_tokens == tuple(shared.vocab.encode(p)) for p, row in zip(["abc", "xy"], grid, strict=True) for c in row)
+    assert all(
+        c.prompt_tokens == tuple(shared.vocab.encode(p))
+        for p, row in zip(["abc", "xy"], grid, strict=True)
+        for c in row
+    )
 
 
 def test_strategies_and_overrides_for_each_prompt(shared: Any) -> None:
-    strategies = ["greedy until max_tokens(2)", SAMPLE.format(n=3), {"dsl": 1, "main": {"pipeline": [{"stage": "greedy@1"}]}}]
+    strategies = [
+        "greedy until max_tokens(2)",
+        SAMPLE.format(n=3),
+        {"dsl": 1, "main": {"pipeline": [{"stage": "greedy@1"}]}},
+    ]
     results = shared.generate(["abc"] * 3, [*strategies[:2], "greedy until max_tokens(4)"], seed=1)
     assert [len(c.tokens) for c in results] == [2, 3, 4]
     heat = Strategy.parse("temperature(2) as heat | sample until max_tokens(8)")
@@ -137,7 +146,9 @@ def test_a_stranger_whose_prepare_raises_is_named(shared: Any) -> None:
 def test_echo(shared: Any) -> None:
     plain = shared.generate("abc", "greedy until max_tokens(4)")
     assert shared.generate("abc", "greedy until max_tokens(4)", echo=True).text == "abc" + plain.text
-    assert shared.generate(shared.vocab.encode("abc"), "greedy until max_tokens(4)", echo=True).text == "abc" + plain.text
+    assert (
+        shared.generate(shared.vocab.encode("abc"), "greedy until max_tokens(4)", echo=True).text == "abc" + plain.text
+    )
     events = list(shared.stream("abc", "greedy until max_tokens(4)", echo=True))
     assert "".join(event.text for event in events) == events[-1].completion.text == "abc" + plain.text
 
@@ -220,7 +231,12 @@ def test_best_of_is_n_seeds_by_hand(shared: Any, by: str) -> None:
 
     def worth(c: Any) -> float:
         total = sum(item.logprob for item in c.logprobs.raw)
-        return {"mean_logprob": total / len(c.tokens), "sum_logprob": total, "-sum_logprob": -total, "step": len(c.tokens)}[by]
+        return {
+            "mean_logprob": total / len(c.tokens),
+            "sum_logprob": total,
+            "-sum_logprob": -total,
+            "step": len(c.tokens),
+        }[by]
 
     ranked = sorted(hand, key=worth, reverse=True)
     assert [c.tokens for c in result.candidates] == [c.tokens for c in ranked]
@@ -329,7 +345,10 @@ def test_a_conversation_after_other_work_is_still_right(make_engine: Make) -> No
     engine.chat(first, SAMPLE.format(n=8), seed=0)
     engine.generate(["something else entirely"] * 8, SAMPLE.format(n=5), seed=1)
     more = [*first, {"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]
-    assert engine.chat(more, SAMPLE.format(n=8), seed=2).tokens == fresh.generate(fresh.templated(more), SAMPLE.format(n=8), seed=2).tokens
+    assert (
+        engine.chat(more, SAMPLE.format(n=8), seed=2).tokens
+        == fresh.generate(fresh.templated(more), SAMPLE.format(n=8), seed=2).tokens
+    )
     invariant = make_engine(batch_invariant=True)
     invariant.chat(first, SAMPLE.format(n=3), seed=0)
     assert invariant.chat(more, SAMPLE.format(n=3), seed=0).usage.reused_tokens == 0
@@ -344,5 +363,8 @@ def test_what_an_engine_says_of_itself(shared: Any) -> None:
 
 def test_a_reference_engine_gives_the_same(make_engine: Make, shared: Any) -> None:
     reference = make_engine(reference=True)
-    for text in (SAMPLE.format(n=9), "temperature(1) | temperature(0.7) | top_k(9) | min_p(0.02) | sample until max_tokens(9)"):
+    for text in (
+        SAMPLE.format(n=9),
+        "temperature(1) | temperature(0.7) | top_k(9) | min_p(0.02) | sample until max_tokens(9)",
+    ):
         assert reference.generate("abc", text, seed=3).tokens == shared.generate("abc", text, seed=3).tokens

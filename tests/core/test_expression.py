@@ -6,16 +6,27 @@ import math
 import operator
 from typing import Any
 
-import logitmill as lm
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+import logitmill as lm
 from logitmill import signals
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 from logitmill.core.expression import (
-    FUNCTIONS, Arithmetic, Comparison, Constant, Expression, Function, Inverse, Logic, Negative, Pattern, Read,
+    FUNCTIONS,
+    Arithmetic,
+    Comparison,
+    Constant,
+    Expression,
+    Function,
+    Inverse,
+    Logic,
+    Negative,
+    Pattern,
+    Read,
 )  # fmt: skip
 from logitmill.core.stage import Signal
 
@@ -140,7 +151,9 @@ def test_a_slow_pattern_is_cut_off() -> None:
 
 
 def test_reads_are_found_at_any_depth() -> None:
-    expression = Logic("or", (Comparison("<", Arithmetic("+", X, Negative(X)), Constant(1)), Comparison("~", T, Constant("a"))))
+    expression = Logic(
+        "or", (Comparison("<", Arithmetic("+", X, Negative(X)), Constant(1)), Comparison("~", T, Constant("a")))
+    )
     assert expression.reads() == [X, X, T]
 
 
@@ -172,7 +185,10 @@ PAIRS = [
     ("-entropy < max_p", lambda: -signals.entropy < signals.max_p),
     ("raw.entropy < 1", lambda: signals.raw.entropy < 1),
     ("clamp(entropy, 0.3, 1.2) < 1", lambda: signals.clamp(signals.entropy, 0.3, 1.2) < 1),
-    ("min(entropy, max_p, 3) < exp(max_p)", lambda: signals.min(signals.entropy, signals.max_p, 3) < signals.exp(signals.max_p)),
+    (
+        "min(entropy, max_p, 3) < exp(max_p)",
+        lambda: signals.min(signals.entropy, signals.max_p, 3) < signals.exp(signals.max_p),
+    ),
     ("log(max_p) > max(entropy, 0)", lambda: signals.log(signals.max_p) > signals.max(signals.entropy, 0)),
     ('tail ~ r"\\d$"', lambda: signals.tail.matches(r"\d$")),
     ("last in [1, 2]", lambda: signals.last.in_([1, 2])),
@@ -199,7 +215,7 @@ def test_python_builds_what_the_text_says(text: str, build: Any) -> None:
 
 def test_a_condition_has_no_truth_in_python() -> None:
     for wrong in (
-        lambda: 0.1 < signals.entropy < 0.4,  # noqa: SIM300
+        lambda: 0.1 < signals.entropy < 0.4,
         lambda: signals.entropy < 1 and signals.step > 2,
         lambda: not signals.entropy,
         lambda: 1 if signals.step == 3 else 2,
@@ -211,9 +227,9 @@ def test_a_condition_has_no_truth_in_python() -> None:
 def test_what_is_no_operand() -> None:
     for wrong in (object(), {"a": 1}, None):
         with pytest.raises(StrategyError, match="cannot stand in an expression"):
-            signals.entropy + wrong  # noqa: B018
+            signals.entropy + wrong
     with pytest.raises(StrategyError, match="'[+]' takes a number"):
-        signals.entropy + "text"  # noqa: B018
+        signals.entropy + "text"
     with pytest.raises(StrategyError, match="a stop test is a truth"):
         lm.greedy().until(signals.entropy)
     with pytest.raises(AttributeError, match="did you mean 'entropy'"):

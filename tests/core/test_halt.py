@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import logitmill as lm
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from logitmill import Strategy, StoppingCriterion, signals
 from torch import Tensor
+
+import logitmill as lm
+from logitmill import StoppingCriterion, Strategy, signals
 
 Make = Callable[..., Any]
 
@@ -45,7 +46,8 @@ CASES = [
     ("abcd", "step >= 3", "abc", "stop", "step >= 3"),
     ("abcd", 'tail ~ r"c$"', "abc", "stop", 'tail ~ r"c$"'),  # the text a condition reads has the newest token
     ("abcdef", "max_tokens(2) and step >= 4", "abcd", "stop", None),
-    ("aXbX", 'stop("X") and step >= 4 or max_tokens(9)', "aXb", "stop", None),  # the first X held and did not end the row
+    # the first X held and did not end the row
+    ("aXbX", 'stop("X") and step >= 4 or max_tokens(9)', "aXb", "stop", None),
     ("a<b>X</b>Xc", 'stop("X") and not within("<b>", "</b>") or max_tokens(20)', "a<b>X</b>", "stop", None),
     ("abc", "not step < 2", "ab", "stop", "not step < 2"),
     ("é1", 'stop("é") or max_tokens(9)', "", "stop", "stop"),
@@ -98,11 +100,11 @@ def test_phases_count_and_read_from_their_own_start(shared: Any) -> None:
 def test_the_strategys_own_test_holds_in_every_phase_and_remembers(shared: Any) -> None:
     text = "aXbcdX."
     pipe = forced(shared, text)
-    whole = f'phases({{ {pipe} | greedy until step >= 3 }}, {{ {pipe} | greedy until max_tokens(20) }})'
+    whole = f"phases({{ {pipe} | greedy until step >= 3 }}, {{ {pipe} | greedy until max_tokens(20) }})"
     # the first X came while step < 3 and did not end the row: moving on to the next phase must not find it again
     result = shared.generate("say: ", f'{whole} until stop("X") and step >= 3')
     assert result.text == "aXbcd"
-    both = shared.generate("say: ", f'{whole} until max_tokens(5)')
+    both = shared.generate("say: ", f"{whole} until max_tokens(5)")
     assert (both.text, both.finish_reason) == ("aXbcd", "length")
 
 

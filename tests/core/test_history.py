@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from logitmill.core.history import History
 
 V = 7

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import logitmill as lm
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+import logitmill as lm
 from logitmill import Strategy
 from logitmill.core.errors import NumericalError, RequestError, StageError, StrategyError
 from logitmill.core.rng import fold
@@ -55,7 +56,7 @@ def test_draws_follow_the_law() -> None:
 
 def test_history_is_what_stages_see() -> None:
     logits = torch.zeros(2, 5)
-    s = P('presence(100) | sample')
+    s = P("presence(100) | sample")
     assert s.distribution(logits, prompt=[0, 1], output=[[2], [3, 4]]).gt(0.01).tolist() == [
         [True, True, False, True, True], [True, True, True, False, False],
     ]  # fmt: skip
@@ -65,7 +66,9 @@ def test_history_is_what_stages_see() -> None:
 
 @given(st.integers(0, 7))
 def test_phases_are_replayed_over_the_output(length: int) -> None:
-    s = P("phases({ allow(1) | sample until max_tokens(2) }, { allow(2) | sample until last == 4 }, { allow(3) | greedy })")
+    s = P(
+        "phases({ allow(1) | sample until max_tokens(2) }, { allow(2) | sample until last == 4 }, { allow(3) | greedy })"
+    )
     output = [1, 1, 0, 4, 0, 0, 0][:length]
     expected = 1 if length < 2 else 2 if length < 4 else 3
     got = s.distribution(torch.zeros(1, 6), prompt=[5], output=output)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import logitmill as lm
 import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
+import logitmill as lm
 from logitmill import LogitsProcessor, Scalar, Strategy
 from logitmill.core import offline
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 from logitmill.core.planner import describe, plan
 from logitmill.core.rng import stage_key
-from torch import Tensor
 
 VOCAB = 48
 
@@ -54,7 +55,9 @@ def test_what_would_change_the_meaning_stays(text: str) -> None:
 def test_noise_keys_do_not_move_with_what_others_do() -> None:
     text = "xtc(0.5) | temperature(0.5) | top_k(0) | top_k(5) | xtc(0.5) | xtc(0.2) as odd | sample"
     keys = {node.name: node.key for node in plan(Strategy.parse(text)).root.nodes}
-    assert keys == {node.name: node.key for node in plan(Strategy.parse(text), as_written=True).root.nodes if node.name in keys}
+    assert keys == {
+        node.name: node.key for node in plan(Strategy.parse(text), as_written=True).root.nodes if node.name in keys
+    }
     assert keys["xtc"] == stage_key("xtc")
     assert keys["xtc#2"] == stage_key("xtc#2")
     assert keys["odd"] == stage_key("odd")
@@ -76,7 +79,9 @@ def test_no_two_stages_on_one_path_share_a_key() -> None:
 
 
 def test_indices_number_every_stage_once() -> None:
-    whole = plan(Strategy.parse("when step < 3 { greedy } else { mix(0.5: { top_k(3) }, 0.5: { min_p(0.1) }) | sample }"))
+    whole = plan(
+        Strategy.parse("when step < 3 { greedy } else { mix(0.5: { top_k(3) }, 0.5: { min_p(0.1) }) | sample }")
+    )
     assert [node.index for node in whole.nodes] == list(range(len(whole.nodes)))
     assert [entry["depth"] for entry in describe(whole)] == [0, 1, 1, 2, 2, 1]
 
@@ -103,7 +108,10 @@ SAME = [
     ("temperature(0.5) | top_k(3) | sample", "temperature(2 -> 1 over 8) | top_k(9) | sample"),
     ("temperature(0.5) | sample until max_tokens(3)", 'temperature(0.7) | sample until eos or stop("x")'),
     ("when step < 3 { temperature(0.5) } | sample", "when step < 3 { temperature(0.6) } | sample"),
-    ("mix(0.7: { temperature(0.5) }, 0.3: { top_p(0.5) }) | sample", "mix(0.7: { temperature(0.4) }, 0.3: { top_p(0.9) }) | sample"),
+    (
+        "mix(0.7: { temperature(0.5) }, 0.3: { top_p(0.5) }) | sample",
+        "mix(0.7: { temperature(0.4) }, 0.3: { top_p(0.9) }) | sample",
+    ),
     (
         "phases({ temperature(0.5) | sample until max_tokens(2) }, { greedy })",
         "phases({ temperature(0.7) | sample until step > 5 }, { greedy until eos })",
@@ -115,7 +123,10 @@ OTHER = [
     ("temperature(entropy) | sample", "temperature(2) | sample"),
     ("ban(1) | sample", "ban(2) | sample"),
     ("when step < 3 { temperature(0.5) } | sample", "when step < 4 { temperature(0.5) } | sample"),
-    ("mix(0.7: { top_p(0.5) }, 0.3: { top_p(0.4) }) | sample", "mix(0.6: { top_p(0.5) }, 0.4: { top_p(0.4) }) | sample"),
+    (
+        "mix(0.7: { top_p(0.5) }, 0.3: { top_p(0.4) }) | sample",
+        "mix(0.6: { top_p(0.5) }, 0.4: { top_p(0.4) }) | sample",
+    ),
     ("xtc(0.5) as a | sample", "xtc(0.5) | sample"),
 ]
 
@@ -245,4 +256,8 @@ def test_third_parties_are_planned_by_what_they_declare() -> None:
         return [node.name for node in plan(stages[0] | stages[1] | lm.sample()).root.nodes]
 
     assert order(Halve(), lm.top_k(3)) == ["top_k", "test.halve", "sample"]
-    assert order(Remembers(), lm.top_k(3)) == ["test.remembers", "top_k", "sample"]  # its accept is given what apply returned
+    assert order(Remembers(), lm.top_k(3)) == [
+        "test.remembers",
+        "top_k",
+        "sample",
+    ]  # its accept is given what apply returned

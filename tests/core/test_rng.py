@@ -9,9 +9,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from logitmill.core.errors import RequestError
 from logitmill.core.rng import (
-    Noise, RowNoise, check_seed, fold, folded, fresh_seed, philox, seed_words, stage_key, to_unit, uniform,
+    Noise,
+    RowNoise,
+    check_seed,
+    fold,
+    folded,
+    fresh_seed,
+    philox,
+    seed_words,
+    stage_key,
+    to_unit,
+    uniform,
 )  # fmt: skip
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -32,7 +43,9 @@ VECTORS = [
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("counter", "key", "expected"), VECTORS)
 def test_published_vectors(counter: Any, key: Any, expected: Any, device: str) -> None:
-    words = philox(tuple(torch.tensor(c, device=device) for c in counter), tuple(torch.tensor(k, device=device) for k in key))
+    words = philox(
+        tuple(torch.tensor(c, device=device) for c in counter), tuple(torch.tensor(k, device=device) for k in key)
+    )
     assert tuple(int(word) for word in words) == expected
 
 
@@ -59,7 +72,8 @@ def test_units_are_in_range_and_exact() -> None:
     assert float(to_unit(torch.tensor(1 << 31), torch.tensor(0))) == 0.5
 
 
-# Each of these rejects a sound generator with probability 1e-6 (two-sided normal bound, 4.9 sigma), whichever way it is walked.
+# Each of these rejects a sound generator with probability 1e-6 (two-sided normal bound, 4.9 sigma), whichever way it is
+# walked.
 @pytest.mark.parametrize("walk", ["position", "draw", "seed", "key", "attempt"])
 def test_uniform_along_every_word(walk: str) -> None:
     n, bins = 200_000, 64
@@ -80,7 +94,9 @@ def test_uniform_along_every_word(walk: str) -> None:
     assert abs(float((u[1:] * u[:-1]).mean()) - 0.25) < bound * math.sqrt(7 / 144 / (n - 1)) * 1.5  # serial correlation
     counts = torch.histc(u.float().clamp(max=1 - 1e-7), bins, 0, 1)
     chi = float(((counts - n / bins) ** 2 / (n / bins)).sum())
-    assert abs(chi - (bins - 1)) < bound * math.sqrt(2 * (bins - 1)) * 1.3  # chi-square is skewed: a margin above the normal bound
+    assert (
+        abs(chi - (bins - 1)) < bound * math.sqrt(2 * (bins - 1)) * 1.3
+    )  # chi-square is skewed: a margin above the normal bound
 
 
 @given(
@@ -173,7 +189,9 @@ def test_select_and_empty() -> None:
 def test_any_device_gives_the_bits_of_the_cpu(device: str) -> None:
     seeds, line = seed_words([3, 2**64 - 1, 17, 0]), torch.arange(1000)
     expected = uniform(seeds[:, None], line, torch.tensor(0), 5, torch.tensor(1))
-    got = uniform(seeds[:, None].to(device), line.to(device), torch.tensor(0, device=device), 5, torch.tensor(1, device=device))
+    got = uniform(
+        seeds[:, None].to(device), line.to(device), torch.tensor(0, device=device), 5, torch.tensor(1, device=device)
+    )
     assert torch.equal(got.cpu(), expected)
 
 

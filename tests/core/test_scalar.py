@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import logitmill as lm
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
+from torch import Tensor
+
+import logitmill as lm
 from logitmill import LogitsProcessor, Scalar, ramp, signals
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 from logitmill.core.scalar import Ramp
-from pydantic import Field
-from torch import Tensor
 
 SHAPES = ["linear", "cosine", "exp", "step"]
 
@@ -60,7 +61,9 @@ def test_ramps_by_hand() -> None:
 
 @given(
     st.lists(
-        st.one_of(st.floats(0, 4), st.tuples(st.floats(0, 4), st.floats(0, 4), st.integers(1, 9))), min_size=1, max_size=5
+        st.one_of(st.floats(0, 4), st.tuples(st.floats(0, 4), st.floats(0, 4), st.integers(1, 9))),
+        min_size=1,
+        max_size=5,
     ),
     st.randoms(),
 )

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from logitmill.core.errors import RequestError, StrategyError
 from torch import Tensor
+
+from logitmill.core.errors import RequestError, StrategyError
 
 Make = Callable[..., Any]
 S = "temperature(0.9) | top_k(60) | sample until max_tokens({n})"
@@ -23,7 +24,9 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
 def test_many_tasks_with_cancellations_in_between(make_engine: Make) -> None:
     single, engine = make_engine(), make_engine(rows=4)
     rng = random.Random(1)
-    asked = [("".join(rng.choice("abc de") for _ in range(rng.randint(1, 20))), rng.randint(3, 20), i) for i in range(40)]
+    asked = [
+        ("".join(rng.choice("abc de") for _ in range(rng.randint(1, 20))), rng.randint(3, 20), i) for i in range(40)
+    ]
     leaving = set(rng.sample(range(40), 12))
     expected = [single.generate(p, S.format(n=n), seed=i) for p, n, i in asked]
 
@@ -57,7 +60,9 @@ def test_streams_join_to_their_texts_while_others_are_cancelled(make_engine: Mak
 
     async def follow(served: Any, seed: int) -> None:
         pieces, completion = [], None
-        async for event in served.stream("abc", 'temperature(2) | sample until stop("e", "ab") or max_tokens(25)', seed=seed):
+        async for event in served.stream(
+            "abc", 'temperature(2) | sample until stop("e", "ab") or max_tokens(25)', seed=seed
+        ):
             pieces.append(event.text)
             completion = event.completion
         assert completion is not None
@@ -71,7 +76,9 @@ def test_streams_join_to_their_texts_while_others_are_cancelled(make_engine: Mak
                 await asyncio.sleep(0.01)
                 task.cancel()
             await asyncio.gather(*tasks)
-            assert all(isinstance(r, asyncio.CancelledError) for r in await asyncio.gather(*passing, return_exceptions=True))
+            assert all(
+                isinstance(r, asyncio.CancelledError) for r in await asyncio.gather(*passing, return_exceptions=True)
+            )
 
     run(main())
 
@@ -81,7 +88,9 @@ def test_errors_reach_their_own_task(make_engine: Make) -> None:
 
     async def main() -> None:
         async with engine.serve() as served:
-            good, long = await asyncio.gather(served.generate("abc", S.format(n=5)), served.generate("x" * 50, S.format(n=5)))
+            good, long = await asyncio.gather(
+                served.generate("abc", S.format(n=5)), served.generate("x" * 50, S.format(n=5))
+            )
             assert good.error is None
             assert isinstance(long.error, RequestError)
             with pytest.raises(StrategyError, match="unknown stage"):
@@ -89,10 +98,15 @@ def test_errors_reach_their_own_task(make_engine: Make) -> None:
             with pytest.raises(RequestError, match="is in use"):
                 async with engine.serve():
                     pass
+            with pytest.raises(RequestError, match="is being served"):
+                engine.generate("abc", "greedy")
             chat = await served.chat([{"role": "user", "content": "Hi"}], S.format(n=5), seed=1)
             assert len(chat.tokens) == 5
         with pytest.raises(RequestError, match="not being served"):
             await served.generate("abc", "greedy")
+        assert engine.generate("abc", S.format(n=5)).error is None
+        async with engine.serve() as served:
+            assert (await served.generate("abc", S.format(n=5))).error is None
 
     run(main())
 
@@ -100,7 +114,9 @@ def test_errors_reach_their_own_task(make_engine: Make) -> None:
 def test_too_many_waiting_are_turned_away(make_engine: Make) -> None:
     async def main() -> None:
         async with make_engine(rows=1).serve(max_waiting=2) as served:
-            results = await asyncio.gather(*(served.generate("abc", S.format(n=9)) for _ in range(4)), return_exceptions=True)
+            results = await asyncio.gather(
+                *(served.generate("abc", S.format(n=9)) for _ in range(4)), return_exceptions=True
+            )
             turned = [r for r in results if isinstance(r, RequestError)]
             assert len(turned) == 2
             assert "waiting already" in str(turned[0])
@@ -134,8 +150,11 @@ def test_an_engine_that_stops_tells_everyone(make_engine: Make, small: Any) -> N
 
     async def main() -> None:
         async with engine.serve() as served:
-            results = await asyncio.gather(*(served.generate("abc", S.format(n=9)) for _ in range(3)), return_exceptions=True)
-            assert all(isinstance(r, RequestError) and "the engine stopped" in str(r) for r in results)
+            results = await asyncio.gather(
+                *(served.generate("abc", S.format(n=9)) for _ in range(3)), return_exceptions=True
+            )
+            assert all(isinstance(r, RequestError) for r in results)  # whoever came later finds it closed
+            assert "the engine stopped: AssertionError: a defect of ours" in str(results[0])
             with pytest.raises(RequestError, match="not being served"):
                 await served.generate("abc", S.format(n=9))
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import logitmill as lm
 import pytest
 import torch
+from torch import Tensor
+
+import logitmill as lm
 from logitmill import Combinator, LogitsProcessor, Sampler, Scalar, Strategy, signals
 from logitmill.core import offline
 from logitmill.core.context import Context
 from logitmill.core.dist import Dist
 from logitmill.core.planner import plan
 from logitmill.core.session import Fault, Session
-from torch import Tensor
 
 Make = Callable[..., Any]
 V = 24
@@ -96,7 +97,10 @@ def test_samplers_in_branches() -> None:
 
 
 def test_in_a_mix_only_the_parts_that_hold_the_token_accept_it() -> None:
-    strategy = Strategy.of(lm.mix((0.5, Notes(1) | lm.top_k(3) | Notes(2)), (0.5, Notes(3) | lm.ban(*range(12)) | Notes(4)))) | lm.sample()
+    strategy = (
+        Strategy.of(lm.mix((0.5, Notes(1) | lm.top_k(3) | Notes(2)), (0.5, Notes(3) | lm.ban(*range(12)) | Notes(4))))
+        | lm.sample()
+    )
     session, out = drive(strategy, 14)
     some = 0
     for row in range(3):
@@ -141,7 +145,9 @@ def test_rows_in_a_batch_equal_each_alone(text: str) -> None:
             now = offline._context(ctx.history, ctx.vocab, Dist(logits), ctx._noise.rows, {})
             proposal = session.propose(Dist(logits), now)
             ctx.history.append(proposal.tokens, proposal.tokens[:, 0].tolist())
-            session.commit(proposal, proposal.tokens, offline._context(ctx.history, ctx.vocab, Dist(logits), ctx._noise.rows, {}))
+            session.commit(
+                proposal, proposal.tokens, offline._context(ctx.history, ctx.vocab, Dist(logits), ctx._noise.rows, {})
+            )
             tokens.append(int(proposal.tokens))
         assert tokens == together[row]
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+
 from logitmill.core import state as states
 from logitmill.core.state import HostState
-from torch import Tensor
 
 
 class Inner(NamedTuple):
@@ -110,6 +111,10 @@ def test_no_state_stays_none() -> None:
 
 @pytest.mark.parametrize("wrong", [None, {"a": 1}, [1, 2], 3.0, "text"])
 def test_other_things_are_no_state(wrong: Any) -> None:
-    for use in (lambda: states.select(wrong, [0]), lambda: states.join([wrong, wrong]), lambda: states.put(wrong, [0], wrong)):
+    for use in (
+        lambda: states.select(wrong, [0]),
+        lambda: states.join([wrong, wrong]),
+        lambda: states.put(wrong, [0], wrong),
+    ):
         with pytest.raises(TypeError, match="a stage's state is a NamedTuple of tensors"):
             use()

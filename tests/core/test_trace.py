@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from logitmill.core.dist import Dist
 
 Make = Callable[..., Any]
@@ -34,13 +35,19 @@ def test_looking_changes_nothing(shared: Any, text: str) -> None:
 
 def test_the_account_of_a_step(shared: Any) -> None:
     """Every stage as written, identities too, and numbers that a plain forward gives."""
-    result = shared.generate("abc", "temperature(0.5) | top_k(7) | top_p(1) | ban(5) | sample until max_tokens(5)", seed=3, trace=True)
+    result = shared.generate(
+        "abc", "temperature(0.5) | top_k(7) | top_p(1) | ban(5) | sample until max_tokens(5)", seed=3, trace=True
+    )
     sequence = [*result.prompt_tokens, *result.tokens]
     with torch.inference_mode():
         logits = shared.model(torch.tensor([sequence])).logits[0].float()
     for number, step in enumerate(result.trace):
         raw = Dist(logits[len(result.prompt_tokens) - 1 + number][None])
-        assert (step.step, step.position, step.token) == (number, len(result.prompt_tokens) + number, result.tokens[number])
+        assert (step.step, step.position, step.token) == (
+            number,
+            len(result.prompt_tokens) + number,
+            result.tokens[number],
+        )
         assert step.raw_rank == int(raw.rank[0, step.token]) + 1
         assert step.raw_prob == pytest.approx(float(raw.probs[0, step.token]), abs=1e-5)
         assert step.raw_entropy == pytest.approx(float(raw.entropy), abs=1e-4)
@@ -65,7 +72,9 @@ def test_each_row_has_the_stages_it_went_through(shared: Any) -> None:
     text = "when last in [1, 3, 5] { top_k(5) } else { top_p(0.9) } | sample until max_tokens(8)"
     for result in shared.generate(["abc", "abd", "x"], text, seed=3, trace=True):
         alone = shared.generate(list(result.prompt_tokens), text, seed=result.seed, trace=True)
-        assert [[s.stage for s in step.stages] for step in result.trace] == [[s.stage for s in step.stages] for step in alone.trace]
+        assert [[s.stage for s in step.stages] for step in result.trace] == [
+            [s.stage for s in step.stages] for step in alone.trace
+        ]
         for step in result.trace:
             names = {stage.stage for stage in step.stages}
             assert ("top_k" in names) != ("top_p" in names)

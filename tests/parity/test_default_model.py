@@ -8,9 +8,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import logitmill as lm
 import pytest
 import torch
+
+import logitmill as lm
 
 PROMPTS = [
     "A list of colors: red, blue", "The capital of France is", "Once upon a time", "def fibonacci(n):", "2 + 2 =",
@@ -72,7 +73,10 @@ MENU = [
 
 def test_seeds_in_any_company_in_nf4(nf4: Any, full: bool) -> None:
     rng = random.Random(7)
-    pool = [(rng.choice(PROMPTS), rng.choice(MENU).format(n=rng.randint(3, 10)), rng.randrange(2**64)) for _ in range(24 if full else 8)]
+    pool = [
+        (rng.choice(PROMPTS), rng.choice(MENU).format(n=rng.randint(3, 10)), rng.randrange(2**64))
+        for _ in range(24 if full else 8)
+    ]
     alone = {request: nf4.generate(request[0], request[1], seed=request[2], logprobs=1) for request in pool}
     for _ in range(50 if full else 2):
         batch = [rng.choice(pool) for _ in range(8)]

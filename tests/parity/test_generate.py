@@ -75,10 +75,16 @@ def architecture(name: str) -> Any:
     makers: dict[str, Callable[[], Any]] = {
         "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**wide)),
         "qwen3": lambda: t.Qwen3ForCausalLM(t.Qwen3Config(**wide, head_dim=8)),
-        "gemma3": lambda: t.Gemma3ForCausalLM(t.Gemma3TextConfig(**wide, head_dim=8, sliding_window=16, sliding_window_pattern=2)),
+        "gemma3": lambda: t.Gemma3ForCausalLM(
+            t.Gemma3TextConfig(**wide, head_dim=8, sliding_window=16, sliding_window_pattern=2)
+        ),
         "mistral": lambda: t.MistralForCausalLM(t.MistralConfig(**wide, head_dim=8, sliding_window=16)),
-        "gpt2": lambda: t.GPT2LMHeadModel(t.GPT2Config(**shared, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2, n_positions=256)),
-        "mamba": lambda: t.MambaForCausalLM(t.MambaConfig(**shared, hidden_size=32, num_hidden_layers=2, initializer_range=0.2)),
+        "gpt2": lambda: t.GPT2LMHeadModel(
+            t.GPT2Config(**shared, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2, n_positions=256)
+        ),
+        "mamba": lambda: t.MambaForCausalLM(
+            t.MambaConfig(**shared, hidden_size=32, num_hidden_layers=2, initializer_range=0.2)
+        ),
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
