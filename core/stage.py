@@ -150,6 +150,15 @@ class Stage(BaseModel):
         object.__setattr__(twin, "__pydantic_private__", None)
         return twin
 
+    def __repr__(self) -> str:
+        """As the language writes it; pydantic's own form for what cannot be written, values of a step for instance."""
+        from .dsl.write import stage_text
+
+        try:
+            return stage_text(self)
+        except (StrategyError, TypeError, ValueError):
+            return super().__repr__()
+
     # -- what an author may write --------------------------------------------------------------------------------------
 
     def prepare(self, vocab: Vocab) -> Any:

@@ -96,7 +96,7 @@ class Phases(Combinator):
     variadic: ClassVar[str | None] = "blocks"
 
     blocks: tuple[Strategy, ...] = Field(
-        min_length=1, description='as in phases({ ... until text("</think>") }, { ... })'
+        min_length=1, description='as in phases({ ... until stop("</think>") }, { ... })'
     )
 
     @model_validator(mode="after")

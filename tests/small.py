@@ -36,9 +36,16 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 def llama(seed: int = 0, **changes: Any) -> PreTrainedModel:
     """A random Llama of two layers over bytes, in float32; wide weights, so that its tokens vary."""
     options: dict[str, Any] = {
-        "vocab_size": VOCAB, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "initializer_range": 0.2, "max_position_embeddings": 2048, "eos_token_id": EOS,
-    }  # fmt: skip
+        "vocab_size": VOCAB,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.2,
+        "max_position_embeddings": 2048,
+        "eos_token_id": EOS,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(LlamaConfig(**(options | changes))).eval().requires_grad_(False)
@@ -48,9 +55,19 @@ def loaded(model: PreTrainedModel, tokenizer: Any = None) -> LoadedModel:
     """What loading would have made of the model."""
     tokenizer = byte_tokenizer() if tokenizer is None else tokenizer
     return LoadedModel(
-        model, tokenizer, "small", "made by a test", None, torch.float32, torch.device("cpu"), bool(tokenizer.chat_template),
-        (EOS,), 2048, VOCAB, GenerationConfig(),
-    )  # fmt: skip
+        model,
+        tokenizer,
+        "small",
+        "made by a test",
+        None,
+        torch.float32,
+        torch.device("cpu"),
+        bool(tokenizer.chat_template),
+        (EOS,),
+        2048,
+        VOCAB,
+        GenerationConfig(),
+    )
 
 
 def engine(

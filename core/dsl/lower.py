@@ -26,6 +26,11 @@ def lower(strategy: Strategy, *, named: bool = False, defaults: bool = False) ->
     return _Lower(named, defaults).body(strategy)
 
 
+def lower_stage(stage: Stage) -> syntax.Step:
+    """The tree of one stage, as text is written."""
+    return _Lower(named=False, defaults=False).step(stage, None)
+
+
 def lower_test(test: Test) -> syntax.Value:
     """The tree of a stop test or an expression, as text is written."""
     return _Lower(named=False, defaults=False).test(test)

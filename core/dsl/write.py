@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from . import render
 from .dump import document
 from .layout import format_body, format_program
-from .lower import lower, lower_test
+from .lower import lower, lower_stage, lower_test
 from .read import JSON_SUFFIXES, YAML_SUFFIXES, program_of_file
 
 if TYPE_CHECKING:
+    from ..stage import Stage
     from ..strategy import Strategy, Test
 
 
@@ -26,6 +27,11 @@ def to_text(strategy: Strategy) -> str:
 def to_lines(strategy: Strategy) -> str:
     """The canonical text on as many lines as it needs, without a newline at its end."""
     return format_body(lower(strategy))
+
+
+def stage_text(stage: Stage) -> str:
+    """The canonical text of one stage."""
+    return render.stage(lower_stage(stage))
 
 
 def test_text(test: Test) -> str:

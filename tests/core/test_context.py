@@ -42,10 +42,24 @@ def facts(ctx: Context) -> list[Any]:
     """Everything a stage may read, row by row."""
     view = ctx.at(SimpleNamespace(key=stage_key("x")), ())
     columns = [
-        ctx.lengths, ctx.prompt_lengths, ctx.starts, ctx.step, ctx.position, ctx.last, ctx.counts, ctx.prompt_counts,
-        ctx.recent_counts(3), ctx.recent_counts(2, output_only=True), ctx.scores, ctx.elapsed, ctx.raw.logits, ctx.tokens,
-        ctx.companion("tiny"), view.noise(None, 2), view.noise_by_token(None, ctx.raw),
-    ]  # type: ignore[arg-type]  # fmt: skip
+        ctx.lengths,
+        ctx.prompt_lengths,
+        ctx.starts,
+        ctx.step,
+        ctx.position,
+        ctx.last,
+        ctx.counts,
+        ctx.prompt_counts,
+        ctx.recent_counts(3),
+        ctx.recent_counts(2, output_only=True),
+        ctx.scores,
+        ctx.elapsed,
+        ctx.raw.logits,
+        ctx.tokens,
+        ctx.companion("tiny"),
+        view.noise(None, 2),
+        view.noise_by_token(None, ctx.raw),
+    ]
     return [[column[i].tolist() for column in columns] for i in range(ctx.rows)]
 
 

@@ -139,7 +139,7 @@ def test_a_stranger_whose_prepare_raises_is_named(shared: Any) -> None:
         def prepare(self, vocab: Any) -> Any:
             raise KeyError("table")
 
-    with pytest.raises(StrategyError, match="test.unready.*KeyError.*table"):
+    with pytest.raises(StrategyError, match=r"test\.unready.*KeyError.*table"):
         shared.generate("a", Unready() | lm.greedy())
 
 

@@ -228,7 +228,7 @@ def test_what_is_no_operand() -> None:
     for wrong in (object(), {"a": 1}, None):
         with pytest.raises(StrategyError, match="cannot stand in an expression"):
             signals.entropy + wrong
-    with pytest.raises(StrategyError, match="'[+]' takes a number"):
+    with pytest.raises(StrategyError, match=r"'\+' takes a number"):
         signals.entropy + "text"
     with pytest.raises(StrategyError, match="a stop test is a truth"):
         lm.greedy().until(signals.entropy)

@@ -45,15 +45,19 @@ def test_mistakes_say_what_was_meant() -> None:
 
 def test_python_and_text_make_equal_strategies() -> None:
     pairs = {
-        "temperature(1.2 -> 0.6 over 64 by cosine) | sample": lm.temperature(ramp(1.2, 0.6, over=64, by="cosine")) | lm.sample(),
+        "temperature(1.2 -> 0.6 over 64 by cosine) | sample": lm.temperature(ramp(1.2, 0.6, over=64, by="cosine"))
+        | lm.sample(),
         "temperature(0.3 + 0.2*entropy) | greedy": lm.temperature(0.3 + 0.2 * signals.entropy) | lm.greedy(),
         "when entropy < 0.4 { greedy } else { sample }": lm.when(signals.entropy < 0.4, lm.greedy(), lm.sample()),
         "when step < 3 { top_k(5) } | sample": lm.when(signals.step < 3, lm.top_k(5)) | lm.sample(),
-        "mix(0.7: { top_k(3) }, 0.3: { min_p(0.1) }) | sample": lm.mix((0.7, lm.top_k(3)), (0.3, lm.min_p(0.1))) | lm.sample(),
-        "phases({ sample until max_tokens(3) }, { greedy })": lm.phases(lm.sample().until(lm.max_tokens(3)), lm.greedy()),
+        "mix(0.7: { top_k(3) }, 0.3: { min_p(0.1) }) | sample": lm.mix((0.7, lm.top_k(3)), (0.3, lm.min_p(0.1)))
+        | lm.sample(),
+        "phases({ sample until max_tokens(3) }, { greedy })": lm.phases(
+            lm.sample().until(lm.max_tokens(3)), lm.greedy()
+        ),
         "best_of(3, by=sum_logprob) { sample }": lm.best_of(3, by=signals.sum_logprob, block=lm.sample()),
         'greedy until stop("a", "b") or step > 3': lm.greedy().until(lm.stop("a", "b").or_(signals.step > 3)),
-    }  # fmt: skip
+    }
     for text, built in pairs.items():
         strategy = Strategy.of(built)
         assert strategy == Strategy.parse(text), text

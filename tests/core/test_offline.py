@@ -67,7 +67,8 @@ def test_history_is_what_stages_see() -> None:
 @given(st.integers(0, 7))
 def test_phases_are_replayed_over_the_output(length: int) -> None:
     s = P(
-        "phases({ allow(1) | sample until max_tokens(2) }, { allow(2) | sample until last == 4 }, { allow(3) | greedy })"
+        "phases({ allow(1) | sample until max_tokens(2) }, { allow(2) | sample until last == 4 }, "
+        "{ allow(3) | greedy })"
     )
     output = [1, 1, 0, 4, 0, 0, 0][:length]
     expected = 1 if length < 2 else 2 if length < 4 else 3
@@ -124,7 +125,7 @@ def test_a_stage_that_raises_is_named() -> None:
         def apply(self, dist: Any, state: Any, ctx: Any) -> Any:
             raise ZeroDivisionError("oh")
 
-    with pytest.raises(StageError, match="ZeroDivisionError: oh .*test.breaks"):
+    with pytest.raises(StageError, match=r"ZeroDivisionError: oh .*test\.breaks"):
         (Breaks() | lm.greedy()).draw(torch.zeros(4))
 
 

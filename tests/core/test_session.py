@@ -127,7 +127,7 @@ TEXTS = [
     "temperature(0.7) | top_k(9) | sample",
     "temperature(1.5 -> 0.5 over 6) | top_p(0.9 -> 0.5 over 4) | sample",
     "temperature(0.3 + 0.2*entropy) | min_p(clamp(max_p, 0, 0.2)) | sample",
-    "when entropy > 1.2 { temperature(0.6) | top_k(3) } else { mix(0.5: { top_k(2) }, 0.5: { temperature(2) }) } | sample",
+    "when entropy > 1.2 { temperature(0.6) | top_k(3) } else { mix(0.5: { top_k(2) }, 0.5: { top_p(0.6) }) } | sample",
     "xtc(0.7, 0.05) | when last in [1, 3, 5, 7] { greedy } else { sample }",
 ]
 

@@ -71,7 +71,7 @@ def test_a_stage_is_frozen() -> None:
 @pytest.mark.filterwarnings("ignore:Field name")  # pydantic's own word on the matter, ahead of ours
 @pytest.mark.parametrize("name", ["copy", "json", "schema", "until", "apply", "lambda"])
 def test_reserved_field_names_are_refused(name: str) -> None:
-    with pytest.raises((PluginError, NameError), match="reserved|shadows"):
+    with pytest.raises((PluginError, NameError), match=r"reserved|shadows"):
         type("Bad", (LogitsProcessor,), {"__annotations__": {name: int}, name: 1, "__module__": __name__})
 
 

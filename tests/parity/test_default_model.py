@@ -36,9 +36,14 @@ def theirs(engine: Any, prompt: str, count: int) -> list[int]:
     ids = engine.tokenizer(prompt, return_tensors="pt").input_ids
     with torch.inference_mode():
         out = engine.model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=count, eos_token_id=None, pad_token_id=0,
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=count,
+            eos_token_id=None,
+            pad_token_id=0,
             repetition_penalty=1.0,
-        )  # fmt: skip
+        )
     return [int(token) for token in out[0, ids.shape[1] :]]
 
 
@@ -66,7 +71,8 @@ MENU = [
     "temperature(1.2 -> 0.6 over 8 by cosine) | min_p(0.05) | sample until eos or max_tokens({n})",
     "greedy until max_tokens({n})",
     "when entropy < 1 {{ greedy }} else {{ temperature(0.9) | top_k(50) | sample }} until max_tokens({n})",
-    "repetition(1.1) | mix(0.7: {{ temperature(0.7) }}, 0.3: {{ top_p(0.9) }}) | sample until max_tokens({n}) or stop(\"\\n\")",
+    "repetition(1.1) | mix(0.7: {{ temperature(0.7) }}, 0.3: {{ top_p(0.9) }}) | sample "
+    'until max_tokens({n}) or stop("\\n")',
     "xtc(0.5) | frequency(0.3) | temperature(0.9) | sample until step >= {n}",
 ]  # fmt: skip
 

@@ -17,9 +17,14 @@ def theirs(model: Any, tokenizer: Any, prompt: str, count: int) -> list[int]:
     ids = tokenizer(prompt, return_tensors="pt").input_ids.to(model.device)
     with torch.inference_mode():
         out = model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=count, eos_token_id=None, pad_token_id=0,
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=count,
+            eos_token_id=None,
+            pad_token_id=0,
             repetition_penalty=1.0,
-        )  # fmt: skip
+        )
     return [int(token) for token in out[0, ids.shape[1] :]]
 
 
