@@ -35,8 +35,8 @@ _HOMES = {
 __all__ = [
     "Combinator", "Completion", "Context", "Dist", "Engine", "Event", "HostState", "LogitmillError", "LogitsProcessor",
     "ModelError", "NumericalError", "Pattern", "PluginError", "RequestError", "Sampler", "Scalar", "Schedule", "Search",
-    "Signal", "Stage", "StageError", "StoppingCriterion", "Strategy", "StrategyError", "Vocab", "__version__", "hookimpl",
-    "load", "ramp", "register", "signals", "unregister", "when",
+    "Signal", "Stage", "StageError", "StoppingCriterion", "Strategy", "StrategyError", "Vocab", "__version__",
+    "hookimpl", "load", "ramp", "register", "signals", "unregister", "when",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

@@ -138,7 +138,10 @@ class Batch:
         self.regroup()
 
     def advance(self, tokens: Tensor) -> Tensor:
-        """Searches may let rows go on from other rows of their request. Returns ``tokens`` (int64 [n, 1]) as they follow."""
+        """Searches may let rows go on from other rows of their request.
+
+        Returns ``tokens`` (int64 [n, 1]) as they follow.
+        """
         parents = list(range(len(self.rows)))
         for request in {row.request for row in self.rows if len(row.request.rows) > 1}:
             slots = [i for i, row in enumerate(self.rows) if row.request is request]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ class Completion:
             "strategy": self.strategy,
             "strategy_hash": self.strategy_hash,
             "error": None if self.error is None else str(self.error),
-            "score": self.score,
+            "score": self.score if self.score is not None and math.isfinite(self.score) else None,  # as JSON can hold
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "trace": None if self.trace is None else [step.to_dict() for step in self.trace],
         }

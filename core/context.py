@@ -88,6 +88,12 @@ class Context:
         twin._node, twin._stages = node, stages
         return twin
 
+    def reading(self, signal: Stage) -> Context:
+        """The same rows and noise, seen from a signal that the stage at work reads."""
+        twin = self._twin()
+        twin._stages = (signal,)
+        return twin
+
     def _twin(self) -> Context:
         twin = object.__new__(Context)
         twin.__dict__.update(self.__dict__)

@@ -164,6 +164,8 @@ class Engine:
 
     def score(self, prompt: Any, continuation: Any) -> list[float]:
         """The model's own logprob (nats) of each token of ``continuation`` behind ``prompt``: text or token ids."""
+        if self.loop.served:
+            raise RequestError("this engine is being served, and its model is at work in another thread")
         before = encode(prompt, self.tokenizer, self.vocab.size)
         after = (
             self.vocab.encode(continuation)
@@ -233,6 +235,10 @@ class Engine:
 
     def _prepare(self, built: Plan) -> None:
         """Constants of every stage, now: what this tokenizer cannot resolve is the strategy's fault, not a row's."""
+        try:
+            built.rows  # noqa: B018  # asks every search how many rows it wants: now, not in the middle of the loop
+        except Exception as error:  # a stranger's search may raise anything
+            raise StrategyError(f"a search cannot say how many rows it needs: {error!r}", code="prepare") from error
         prepared = self.loop.batch.prepared
         for stage in built.stages:
             if stage not in prepared:

@@ -140,8 +140,23 @@ class Read(Expression):
     def kind(self) -> Kind:  # type: ignore[override]
         return self.signal.value_kind
 
+    def nodes(self) -> Iterator[Expression]:
+        """This node, and the expressions that its signal's own fields are written as."""
+        yield self
+        for name in self.signal.scalars:
+            value = getattr(self.signal, name)
+            if isinstance(value, Expression):
+                yield from value.nodes()
+
     def evaluate(self, dist: Dist, ctx: Context) -> Any:
-        value = self.signal.read(ctx.raw if self.raw else dist, ctx)
+        dist = ctx.raw if self.raw else dist
+        signal = self.signal
+        if signal.scalars:
+            ctx = ctx.reading(signal)
+            values = {name: getattr(signal, name) for name in signal.scalars}
+            now = {n: v if v is None else signal.scalars[n].stacked([v], dist, ctx) for n, v in values.items()}
+            signal = signal.bound(now)
+        value = signal.read(dist, ctx)
         if self.kind == "text":
             return value
         return value if value.dtype == torch.bool else value.float()

@@ -229,11 +229,17 @@ class Plugins:
             raise ModelError(f"a plugin's load_model raised {_line(error)}") from error
 
     def configure(self, settings: Any) -> None:
-        """Tell every plugin, those to come included, the settings of an engine."""
-        try:
-            self.manager.hook.configure.call_historic(kwargs={"settings": settings})
-        except Exception as error:  # as for observers
-            warnings.warn(f"a plugin's configure raised {_line(error)}", PluginWarning, stacklevel=2)
+        """Tell every plugin, those to come included, the settings of an engine.
+
+        One that raises keeps nobody else from them.
+        """
+        none_yet = self.manager.subset_hook_caller("configure", self.manager.get_plugins())
+        none_yet.call_historic(kwargs={"settings": settings})  # remembers it for those to come
+        for name, function in self.observers("configure"):
+            try:
+                function(settings)
+            except Exception as error:  # as for observers
+                warnings.warn(f"configure of plugin {name!r} raised {_line(error)}", PluginWarning, stacklevel=2)
 
     # -- observers -----------------------------------------------------------------------------------------------------
 

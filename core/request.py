@@ -108,8 +108,8 @@ class Row:
     def end(self, verdict: Verdict, error: LogitmillError | None = None) -> None:
         """No more tokens: trim what a stop cuts off, and let go what waited for the rest of a character."""
         self.verdict, self.error = verdict, error
-        if verdict.cut is not None:
-            self.text = self.text[: verdict.cut]
+        if verdict.cut is not None:  # a criterion that held too little back cannot take back what was streamed
+            self.text = self.text[: max(verdict.cut, self.sent)]
         else:
             self.text += self.reader.finish()
 

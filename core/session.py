@@ -89,7 +89,11 @@ class Session:
         for node in plan.nodes:
             if isinstance(node.stage, LogitsProcessor | Sampler):
                 with _faults(node):
-                    session.states[node.index] = node.stage.init(ctx.at(node, [node.stage] * ctx.rows))
+                    written = [node.stage] * ctx.rows
+                    view = ctx.at(node, written)
+                    stage = _bound(node.stage, written, ctx.raw, view)
+                    assert isinstance(stage, LogitsProcessor | Sampler)
+                    session.states[node.index] = stage.init(view)
             elif isinstance(node.stage, Combinator) and node.stage.sequential:
                 session.phases[node.index] = [0] * ctx.rows
                 session.starts[node.index] = [len(ctx.history.host[i]) for i in ctx.host_index]
@@ -335,12 +339,4 @@ def _merged(
     return Dist.assemble(pieces, rows)
 
 
-def opened_for(plans: Sequence[Plan], ctx: Context) -> list[Session]:
-    """Sessions for rows before their first token, joined where shapes agree. Row i of ctx runs plans[i]."""
-    groups: dict[Any, list[Session]] = {}
-    for i, plan in enumerate(plans):
-        groups.setdefault(plan.shape, []).append(Session.opened(plan, ctx.select([i])))
-    return [Session.joined(group) for group in groups.values()]
-
-
-__all__ = ["Fault", "Proposal", "Session", "Visit", "opened_for"]
+__all__ = ["Fault", "Proposal", "Session", "Visit"]

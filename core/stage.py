@@ -30,7 +30,8 @@ _T = TypeVar("_T")
 #: what DSL keywords, Python keywords and pydantic's own methods would make unusable as an argument name
 _RESERVED = frozenset(
     "until with as use let when else over by and or not in true false dsl for if is class def return from import "
-    "lambda None copy json dict schema construct validate prepare init apply accept law pick check name kind revision".split()
+    "lambda None copy json dict schema construct validate prepare init apply accept law pick check name kind "
+    "revision".split()
 ) - {"by", "over"}
 
 

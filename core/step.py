@@ -113,7 +113,7 @@ def _test(batch: Batch, halt: Halt, session: Session, proposal: Proposal, ctx: C
 
 
 def _measures(session: Session, proposal: Proposal, ctx: Context) -> Tensor | None:
-    searches = [node.stage for node in session.plans[0].nodes if isinstance(node.stage, Search)]
+    searches = [node.stage for node in session.plans[0].nodes if isinstance(node.stage, Search)][-1:]  # which finishes
     values = [m.evaluate(proposal.law(), ctx).double() for search in searches for m in search.measures()]
     return torch.cat(values, -1) if values else None
 

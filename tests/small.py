@@ -29,7 +29,10 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>")
-    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
     return tokenizer
 
 
@@ -81,7 +84,9 @@ def engine(
     reference: bool = False,
 ) -> Engine:
     """An engine over a model. ``wrap`` may put something between it and the runner."""
-    runner = make_runner(of.model, rows=rows, max_length=max_length, batch_invariant=batch_invariant, probe=False)
+    # These slots are checked by the runner's own tests; what the probe of invariance finds, a runner needs.
+    options: dict[str, Any] = {"batch_invariant": batch_invariant, "probe": batch_invariant}
+    runner = make_runner(of.model, rows=rows, max_length=max_length, **options)
     made = Engine(of, wrap(runner), batch_invariant=batch_invariant, reference=reference)
     if lookahead is not None:
         made.loop.lookahead = lookahead

@@ -152,7 +152,10 @@ def _explain(failure: Failure) -> tuple[str, str]:
     if str(failure.token) in KEYWORDS and "NAME" in accepts:
         return f"'{failure.token}' is a word of the language", "choose another name"
     if last == "COLON" and accepts == {"LBRACE"}:
-        return f"unexpected {failure.found} after ':'", "a weight takes a block, 0.7: { ... }; a map stands in brackets, [5: -2]; a name takes '='"
+        return (
+            f"unexpected {failure.found} after ':'",
+            "a weight takes a block, 0.7: { ... }; a map stands in brackets, [5: -2]; a name takes '='",
+        )
     if kind in ("RELATION", "IN") and "AND" in accepts:
         return "comparisons cannot be chained", "join them with 'and'"
     if kind == "UNTIL" and "COMMA" in accepts:

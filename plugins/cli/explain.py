@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .inputs import add_plugins, prompt_of, strategy_of
-from .options import model_options, open_engine, plugin_option
+from .options import model_options, open_engine, plugin_option, seed_of
 from .output import FAILED, console, json_line, line, report
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ MOST = 5
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME.FIELD=VALUE", help="Change a stage's field. Repeatable."
 )
-@click.option("--seed", type=int, metavar="N", help="Where the random numbers start. Default: drawn.")
+@click.option("--seed", type=int, callback=seed_of, metavar="N", help="Where the random numbers start. Default: drawn.")
 @click.option(
     "--chat-template", is_flag=True, help="Lay the prompt out as a user's message, by the model's chat template."
 )

@@ -65,6 +65,14 @@ model_options = _all(
     click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model."),
 )
 
+
+def seed_of(ctx: click.Context, option: click.Parameter, given: int | None) -> int | None:
+    """A seed that the engine takes, known before a model is loaded."""
+    if given is not None and not 0 <= given < 2**64:
+        raise click.BadParameter("a seed is a whole number from 0 to 2**64 - 1", ctx, option)
+    return given
+
+
 strategy_options = _all(
     click.option(
         "-s", "--strategy", metavar="TEXT|FILE", help="A strategy, or the file it lies in. Default: the model's own."
@@ -74,7 +82,11 @@ strategy_options = _all(
     ),
     click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="End after N tokens at the latest."),
     click.option(
-        "--seed", type=int, metavar="N", help="Where the random numbers start. Default: drawn, and shown by --stats."
+        "--seed",
+        type=int,
+        callback=seed_of,
+        metavar="N",
+        help="Where the random numbers start. Default: drawn, and shown by --stats.",
     ),
 )
 

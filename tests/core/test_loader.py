@@ -211,6 +211,33 @@ def test_register_and_unregister_a_class(monkeypatch: pytest.MonkeyPatch):
     assert loader.registry().find("mine") is None
 
 
+def test_configure_reaches_everyone_now_and_later_whoever_raises():
+    told: list[tuple[str, object]] = []
+
+    class Faulty:
+        @lm.hookimpl
+        def configure(self, settings):
+            raise ValueError("no")
+
+    class Fine:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        @lm.hookimpl
+        def configure(self, settings):
+            told.append((self.name, settings))
+
+    loading = Plugins(strict=False)
+    loading.add(Fine("before"), "before")
+    loading.add(Faulty(), "faulty")
+    loading.add(Fine("after"), "after")
+    with pytest.warns(PluginWarning, match="configure of plugin 'faulty' raised ValueError: no"):
+        loading.configure({"rows": 8})
+    assert sorted(told) == [("after", {"rows": 8}), ("before", {"rows": 8})]
+    loading.add(Fine("late"), "late")
+    assert told[2:] == [("late", {"rows": 8})]
+
+
 def test_every_hook_says_what_it_is_for():
     hooks = [value for name, value in vars(Hooks).items() if not name.startswith("_")]
     assert len(hooks) == 14

@@ -381,7 +381,7 @@ def run_mixes(make_engine: Make, count: int, **options: Any) -> int:
 @pytest.mark.parametrize("lookahead", [False, True])
 def test_a_request_gives_the_same_in_any_company(make_engine: Make, full: bool, lookahead: bool) -> None:
     """200 of 200 with ``--full``."""
-    mixes = 200 if full else 40
+    mixes = 200 if full else 20
     assert run_mixes(make_engine, mixes, lookahead=lookahead) == mixes
 
 

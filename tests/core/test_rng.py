@@ -198,6 +198,7 @@ def test_any_device_gives_the_bits_of_the_cpu(device: str) -> None:
 # -- seeds -------------------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=25)
 @given(SEEDS)
 def test_folding_by_zero_is_the_seed_itself(seed: int) -> None:
     assert fold(seed, 0) == seed

@@ -1,0 +1,117 @@
+"""What someone else's stage may rely on, and what it cannot spoil."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+import logitmill as lm
+from logitmill.core.errors import RequestError, StrategyError
+
+Make = Callable[..., Any]
+
+
+class Held(NamedTuple):
+    value: Tensor  # [R, 1]
+
+
+class Opening(lm.LogitsProcessor, name="own.opening"):
+    """Adds what its field was at the first token to token 0's logit."""
+
+    amount: lm.Scalar = 1.0
+
+    def init(self, ctx: Any) -> Held:
+        return Held(2 * self.amount + torch.zeros(ctx.rows, 1))
+
+    def apply(self, dist: Any, state: Held, ctx: Any) -> Any:
+        first = dist.token_ids() == 0
+        return dist.with_logits(dist.logits + first * state.value)
+
+
+class Share(lm.Signal, name="own.share"):
+    """A number of its own."""
+
+    of: lm.Scalar = 1.0
+
+    def read(self, dist: Any, ctx: Any) -> Tensor:
+        assert ctx.prepared(self) == "made"
+        return self.of + torch.zeros(dist.rows, 1)
+
+    def prepare(self, vocab: Any) -> str:
+        return "made"
+
+
+class Late(lm.StoppingCriterion, name="own.late"):
+    """Cuts at a place it never held back."""
+
+    def check_text(self, text: str, ctx: Any) -> int | None:
+        return 2 if len(text) >= 6 else None
+
+
+class Unsure(lm.Search, name="own.unsure"):
+    """Cannot say how many rows it wants."""
+
+    block: lm.Strategy
+
+    def children(self) -> tuple[lm.Strategy, ...]:
+        return (self.block,)
+
+    def expand(self) -> int:
+        raise ValueError("who knows")
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    stages = (Opening, Share, Late, Unsure)
+    lm.register(*stages)
+    yield
+    lm.unregister(*stages)
+
+
+@pytest.mark.parametrize(("written", "first"), [("3", 3.0), ("3 -> 1 over 4", 3.0), ("2 + step", 2.0)])
+def test_init_sees_values_too(written: str, first: float) -> None:
+    law = lm.Strategy.parse(f"own.opening({written})").distribution([[0.0, 0.0, 0.0]] * 2, output=[1, 1])
+    assert torch.allclose(law, torch.softmax(torch.tensor([[2 * first, 0.0, 0.0]] * 2), -1))
+
+
+@pytest.mark.parametrize(
+    ("written", "values"), [("0.5", [0.5] * 3), ("0 -> 2 over 2", [0.0, 1.0, 2.0]), ("step*3", [0.0, 3.0, 6.0])]
+)
+def test_a_signals_fields_are_values_too(written: str, values: list[float]) -> None:
+    strategy = lm.Strategy.parse(f"temperature(1 + own.share({written}))")
+    logits = torch.tensor([1.0, 2.0, 4.0])
+    for step, value in enumerate(values):
+        law = strategy.distribution(logits, output=[0] * step)
+        assert torch.allclose(law[0], torch.softmax(logits / (1 + value), -1))
+
+
+def test_the_pieces_join_to_the_text_whatever_a_criterion_cuts(make_engine: Make) -> None:
+    with make_engine().stream("ab", 'allow(r"[a-z]") | sample until own.late or max_tokens(20)', seed=1) as stream:
+        pieces = [event.text for event in stream]
+    assert stream.completion.criterion == "own.late"
+    assert "".join(pieces) == stream.completion.text
+
+
+def test_a_search_that_raises_is_refused_before_it_meets_the_loop(make_engine: Make) -> None:
+    engine = make_engine()
+    with pytest.raises(StrategyError, match="who knows"):
+        engine.generate("ab", "own.unsure { sample }")
+    assert engine.generate("ab", "greedy until max_tokens(2)").error is None
+
+
+async def _score_while_served(engine: Any) -> None:
+    async with engine.serve():
+        with pytest.raises(RequestError, match="being served"):
+            engine.score("a", "b")
+
+
+def test_the_model_is_not_asked_from_two_threads(make_engine: Make) -> None:
+    import asyncio
+
+    engine = make_engine()
+    asyncio.run(_score_while_served(engine))
+    assert len(engine.score("a", "b")) == 1
