@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .serving import Served
 
 
+#: constants of so many stages are kept from call to call
+MOST_PREPARED = 256
+
+
 class Engine:
     """Text from a model under a strategy. Made by ``logitmill.load``."""
 
@@ -109,7 +113,7 @@ class Engine:
 
     def generate(
         self,
-        prompt: Any,
+        prompts: Any,
         strategy: Any = None,
         seed: Any = None,
         n: int = 1,
@@ -129,13 +133,13 @@ class Engine:
         A strategy or an argument that is wrong raises at once. What fails while decoding ends its own request:
         ``completion.error``, ``completion.raise_for_error()``.
         """
-        one = is_one(prompt)
-        prompts = [prompt] if one else list(prompt)
-        requests = self._requests(prompts, strategy, seed, n, logprobs, overrides, trace=trace, echo=echo)
+        one = is_one(prompts)
+        many = [prompts] if one else list(prompts)
+        requests = self._requests(many, strategy, seed, n, logprobs, overrides, trace=trace, echo=echo)
         results = self._run(requests, progress)
         if n == 1:
             return results[0] if one else results
-        grouped = [results[i * n : (i + 1) * n] for i in range(len(prompts))]
+        grouped = [results[i * n : (i + 1) * n] for i in range(len(many))]
         return grouped[0] if one else grouped
 
     def chat(
@@ -240,6 +244,8 @@ class Engine:
         except Exception as error:  # a stranger's search may raise anything
             raise StrategyError(f"a search cannot say how many rows it needs: {error!r}", code="prepare") from error
         prepared = self.loop.batch.prepared
+        if len(prepared) > MOST_PREPARED and not self.loop.busy:
+            prepared.clear()  # strategies of requests that are over
         for stage in built.stages:
             if stage not in prepared:
                 try:

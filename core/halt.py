@@ -20,7 +20,7 @@ from .dist import Dist
 from .errors import LogitmillError, StageError
 from .expression import Expression
 from .planner import Node, leaves
-from .session import Session
+from .session import Session, bound_now
 from .stage import StoppingCriterion
 from .strategy import AllOf, AnyOf, Not, Test
 
@@ -95,7 +95,10 @@ class Halt:
                 assert isinstance(leaf, StoppingCriterion)
                 if not leaf.reads_tokens():
                     continue
-                value = leaf.check(view.at(None, [leaf]))
+                view = view.at(None, [leaf])
+                if leaf.scalars:
+                    leaf = bound_now(leaf, [leaf], law() if whole else law().select(column.rows), view)
+                value = leaf.check(view)
             flags[column.rows, number] = value[:, 0]
         return flags
 
@@ -170,7 +173,8 @@ class Halt:
         self, leaf: StoppingCriterion, owner: int | None, text: str, ctx: Context, offsets: Offsets
     ) -> tuple[bool, int | None]:
         offset = offsets.get((leaf, owner), 0)
-        found = leaf.check_text(text[offset:], ctx)
+        now = bound_now(leaf, [leaf], ctx.raw, ctx) if leaf.scalars else leaf
+        found = now.check_text(text[offset:], ctx)
         if found is None or found is False:
             return False, None
         offsets[leaf, owner] = len(text)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pluggy
 
-from .errors import LogitmillError, ModelError, PluginError
+from .errors import LogitmillError, PluginError
 from .hookspecs import Hooks
 from .registry import KINDS, Registry
 
@@ -220,13 +220,18 @@ class Plugins:
     # -- the model -----------------------------------------------------------------------------------------------------
 
     def load_model(self, spec: Any) -> Any:
-        """(LoadedModel, Runner) of the first plugin that knows the model, or None. Its faults become ModelError."""
-        try:
-            return self.manager.hook.load_model(spec=spec)
-        except LogitmillError:
-            raise
-        except Exception as error:  # a stranger's loader may raise anything
-            raise ModelError(f"a plugin's load_model raised {_line(error)}") from error
+        """(LoadedModel, Runner) of the first plugin that knows the model, or None. A fault of one is a warning."""
+        for name, function in self.observers("load_model"):
+            try:
+                made = function(spec)
+            except LogitmillError:
+                raise
+            except Exception as error:  # a stranger's loader may raise anything: it keeps nobody else from the model
+                warnings.warn(f"load_model of plugin {name!r} raised {_line(error)}", PluginWarning, stacklevel=2)
+                continue
+            if made is not None:
+                return made
+        return None
 
     def configure(self, settings: Any) -> None:
         """Tell every plugin, those to come included, the settings of an engine.

@@ -205,21 +205,21 @@ class Loop:
         finished: set[Request] = set()
         for i, row in enumerate(self.batch.rows):
             request = row.request
-            if (
-                row.verdict is None and request.plan.rows == 1 and row.tokens
-            ):  # a search shows its best when it knows it
+            # A search shows its best when it knows it; a row between two steps has nothing new.
+            if row.verdict is None and request.plan.rows == 1 and len(row.tokens) > row.told:
                 try:
                     piece = self._ready(i, row, *where[i])
                 except Exception as error:  # a stranger's criterion may raise anything
                     row.fail(Fault("until", error), len(row.tokens) - 1)
                 else:
-                    events.append(Event(piece, row.tokens[-1], request.index, len(row.tokens) - 1))
+                    row.told = len(row.tokens)
+                    events.append(Event(piece, row.tokens[-1], request.index, row.told - 1))
             if request not in finished and all(other.verdict is not None for other in request.rows):
                 finished.add(request)
                 completion = self._completed(request)
                 self.notify("on_finish", completion)
                 rest = completion.text[len(request.echo) + row.sent :]
-                last = completion.tokens[-1] if completion.tokens else None
+                last = completion.tokens[-1] if len(completion.tokens) > row.told else None
                 step = max(0, len(completion.tokens) - 1)
                 events.append(Event(rest, last, request.index, step, completion.finish_reason, completion))
         return events

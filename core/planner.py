@@ -122,7 +122,8 @@ class Plan:
         """Every expression anywhere in it, stop tests included."""
         found = [e for node in self.root.walk() for e in _expressions(node.stage)]
         for pipe in self.root.pipes():
-            found.extend(leaf for leaf in leaves(pipe.stop) if isinstance(leaf, Expression))
+            for leaf in leaves(pipe.stop):
+                found.extend([leaf] if isinstance(leaf, Expression) else _expressions(leaf))  # type: ignore[arg-type]
         return tuple(found)
 
     @cached_property

@@ -87,6 +87,7 @@ class Row:
     began: float = field(default_factory=time.perf_counter)
     first_token: float | None = None
     last_token: float | None = None
+    told: int = 0  # tokens that events have named
 
     @property
     def finish_reason(self) -> str | None:

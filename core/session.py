@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ class Fault(Exception):  # noqa: N818  # it carries an error, and never leaves t
     def __init__(self, stage: str, cause: BaseException) -> None:
         super().__init__(str(cause) if isinstance(cause, LogitmillError) else f"{type(cause).__name__}: {cause}")
         self.stage, self.cause = stage, cause
+
+
+_S = TypeVar("_S", bound=Stage)
 
 
 @dataclass
@@ -91,7 +94,7 @@ class Session:
                 with _faults(node):
                     written = [node.stage] * ctx.rows
                     view = ctx.at(node, written)
-                    stage = _bound(node.stage, written, ctx.raw, view)
+                    stage = bound_now(node.stage, written, ctx.raw, view)
                     assert isinstance(stage, LogitsProcessor | Sampler)
                     session.states[node.index] = stage.init(view)
             elif isinstance(node.stage, Combinator) and node.stage.sequential:
@@ -154,7 +157,7 @@ class Session:
             with _faults(node):
                 written = [self.plans[i].nodes[node.index].stage for i in rows]
                 view = ctx.at(node, written)
-                stage = _bound(node.stage, written, dist, view)
+                stage = bound_now(node.stage, written, dist, view)
                 if isinstance(stage, LogitsProcessor):
                     after = stage.apply(dist, self._state(node, rows), view)
                     out.visits.append(Visit(node, rows, stage, dist, _is_dist(after, dist), shared))
@@ -279,7 +282,7 @@ class _faults:  # noqa: N801  # a context manager that reads as a word
             raise Fault(self.node.name, error) from error
 
 
-def _bound(stage: Stage, written: Sequence[Stage], dist: Dist, ctx: Context) -> Stage:
+def bound_now(stage: _S, written: Sequence[Stage], dist: Dist, ctx: Context) -> _S:
     """The stage with this step's values in its Scalar fields."""
     if not stage.scalars:
         return stage
@@ -339,4 +342,4 @@ def _merged(
     return Dist.assemble(pieces, rows)
 
 
-__all__ = ["Fault", "Proposal", "Session", "Visit"]
+__all__ = ["Fault", "Proposal", "Session", "Visit", "bound_now"]

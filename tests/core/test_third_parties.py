@@ -52,6 +52,15 @@ class Late(lm.StoppingCriterion, name="own.late"):
         return 2 if len(text) >= 6 else None
 
 
+class Reached(lm.StoppingCriterion, name="own.reached"):
+    """At least so many tokens."""
+
+    n: lm.Scalar = 1.0
+
+    def check(self, ctx: Any) -> Tensor:
+        return ctx.step >= self.n
+
+
 class Unsure(lm.Search, name="own.unsure"):
     """Cannot say how many rows it wants."""
 
@@ -66,7 +75,7 @@ class Unsure(lm.Search, name="own.unsure"):
 
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
-    stages = (Opening, Share, Late, Unsure)
+    stages = (Opening, Share, Late, Reached, Unsure)
     lm.register(*stages)
     yield
     lm.unregister(*stages)
@@ -87,6 +96,42 @@ def test_a_signals_fields_are_values_too(written: str, values: list[float]) -> N
     for step, value in enumerate(values):
         law = strategy.distribution(logits, output=[0] * step)
         assert torch.allclose(law[0], torch.softmax(logits / (1 + value), -1))
+
+
+@pytest.mark.parametrize(("written", "tokens"), [("3", 3), ("9 -> 3 over 6", 5), ("1 + step/2", 2)])
+def test_a_criterions_fields_are_values_too(make_engine: Make, written: str, tokens: int) -> None:
+    engine = make_engine()
+    many = engine.generate(["ab", "c"], f"sample until own.reached({written}) or max_tokens(20)", seed=1)
+    assert [len(one.tokens) for one in many] == [tokens] * 2
+    assert [one.criterion for one in many] == ["own.reached"] * 2
+
+
+def test_each_token_is_told_once(make_engine: Make) -> None:
+    with make_engine().stream("ab", "sample until max_tokens(20)", seed=1) as stream:
+        told = [next(stream).token for _ in range(3)]
+        stream.cancel()
+        told += [event.token for event in stream]
+    assert [token for token in told if token is not None] == list(stream.completion.tokens)
+
+
+def test_a_loader_that_raises_keeps_nobody_from_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from logitmill.core.loader import PluginWarning, Plugins
+
+    class Faulty:
+        @lm.hookimpl
+        def load_model(self, spec: Any) -> Any:
+            raise OSError("no such disk")
+
+    class Sound:
+        @lm.hookimpl
+        def load_model(self, spec: Any) -> Any:
+            return ("loaded", spec)
+
+    plugins = Plugins()
+    plugins.add(Faulty(), "faulty")
+    plugins.add(Sound(), "sound")
+    with pytest.warns(PluginWarning, match=r"load_model of plugin 'faulty' raised OSError: no such disk"):
+        assert plugins.load_model("x") == ("loaded", "x")
 
 
 def test_the_pieces_join_to_the_text_whatever_a_criterion_cuts(make_engine: Make) -> None:

@@ -108,6 +108,7 @@ CASES = {
     "sampler_in_mix": "mix(0.5: { sample }, 0.5: { greedy })",
     "search_in_a_search": "best_of(4) { best_of(2) { sample } }",
     "search_in_a_branch": "when entropy < 1 { best_of(2) { sample } } else { greedy }",
+    "search_before_a_phase": "phases({ best_of(2) { sample } until max_tokens(2) }, { sample until eos })",
     "phases_in_a_branch": "when entropy < 1 { phases({ greedy until eos }, { sample }) } else { greedy }",
     "until_in_a_branch": "when entropy < 1 { greedy until eos } else { sample }",
     "criterion_in_a_pipeline": "eos | sample",
