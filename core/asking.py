@@ -44,7 +44,7 @@ def ask_of(logprobs: Any) -> Ask:
     if logprobs is None:
         return Ask()
     wanted = logprobs if isinstance(logprobs, Mapping) else {"raw": logprobs}
-    for kind, count in wanted.items():
+    for kind, count in wanted.items():  # more alternatives than the vocabulary has cost nothing: see core.step
         if kind not in ("raw", "final") or isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise RequestError(f'logprobs is a number of alternatives, or {{"raw": k, "final": k}}, got {logprobs!r}')
     return Ask(**wanted)
@@ -64,7 +64,12 @@ def token_ids(tokens: Any, vocab_size: int) -> list[int]:
 
 def encode(prompt: Any, tokenizer: Any, vocab_size: int) -> tuple[int, ...]:
     """Token ids of a prompt given as text or as ids. An empty prompt begins with the model's own first token."""
-    ids = token_ids(tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt, vocab_size)
+    if isinstance(prompt, str):
+        half = next((i for i, char in enumerate(prompt) if "\ud800" <= char <= "\udfff"), None)
+        if half is not None:
+            raise RequestError(f"the prompt holds half a character at place {half}: a surrogate that stands alone")
+        prompt = tokenizer(prompt)["input_ids"]
+    ids = token_ids(prompt, vocab_size)
     if not ids:
         start = tokenizer.bos_token_id
         if start is None:

@@ -156,6 +156,8 @@ class Dist:
 
     def narrow(self, k: int) -> Dist:
         """Exactly the k best columns (all, where there are no more), ties to the lower id, ids ascending again."""
+        if k < 1:
+            raise ValueError(f"narrow keeps at least one column, got {k}")
         if k >= self.columns:
             return self
         columns = self._best(k).sort(-1).values  # [R, k]

@@ -7,6 +7,7 @@ Python.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .errors import StrategyError
+from .returned import signal_of
 
 if TYPE_CHECKING:
     from .context import Context
@@ -114,6 +116,9 @@ class Constant(Expression):
     def __post_init__(self) -> None:
         if isinstance(self.value, tuple) and len({isinstance(item, str) for item in self.value}) > 1:
             raise StrategyError("a list holds numbers or texts, not both", code="type")
+        for item in self.value if isinstance(self.value, tuple) else (self.value,):
+            if isinstance(item, float) and not math.isfinite(item):
+                raise StrategyError(f"a number in an expression is finite, got {item}", code="type")
 
     @property
     def kind(self) -> Kind:  # type: ignore[override]  # a constant's kind is its value's
@@ -156,7 +161,7 @@ class Read(Expression):
             values = {name: getattr(signal, name) for name in signal.scalars}
             now = {n: v if v is None else signal.scalars[n].stacked([v], dist, ctx) for n, v in values.items()}
             signal = signal.bound(now)
-        value = signal.read(dist, ctx)
+        value = signal_of(signal.read(dist, ctx), dist.rows, self.kind, signal.stage_name)
         if self.kind == "text":
             return value
         return value if value.dtype == torch.bool else value.float()

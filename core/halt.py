@@ -20,7 +20,8 @@ from .dist import Dist
 from .errors import LogitmillError, StageError
 from .expression import Expression
 from .planner import Node, leaves
-from .session import Session, bound_now
+from .returned import truth_of
+from .session import Fault, Session, bound_now
 from .stage import StoppingCriterion
 from .strategy import AllOf, AnyOf, Not, Test
 
@@ -98,7 +99,10 @@ class Halt:
                 view = view.at(None, [leaf])
                 if leaf.scalars:
                     leaf = bound_now(leaf, [leaf], law() if whole else law().select(column.rows), view)
-                value = leaf.check(view)
+                try:
+                    value = truth_of(leaf.check(view), view.rows)
+                except Exception as error:  # a stranger's criterion may raise anything
+                    raise Fault(leaf.stage_name, error) from error
             flags[column.rows, number] = value[:, 0]
         return flags
 
@@ -174,7 +178,10 @@ class Halt:
     ) -> tuple[bool, int | None]:
         offset = offsets.get((leaf, owner), 0)
         now = bound_now(leaf, [leaf], ctx.raw, ctx) if leaf.scalars else leaf
-        found = now.check_text(text[offset:], ctx)
+        try:
+            found = now.check_text(text[offset:], ctx)
+        except Exception as error:  # as above
+            raise Fault(leaf.stage_name, error) from error
         if found is None or found is False:
             return False, None
         offsets[leaf, owner] = len(text)

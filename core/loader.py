@@ -113,6 +113,9 @@ class Plugins:
         record = Plugin(name, getattr(plugin, "__file__", None) or repr(plugin))
         self.met[name] = record
         self._load(record, lambda: plugin, strict=True)
+        if not self.manager.get_hookcallers(plugin):
+            self.remove(name)
+            raise PluginError(f"{name!r} is no stage class, and has no function marked @hookimpl: it registers nothing")
         return record
 
     def remove(self, name: str) -> None:
@@ -323,6 +326,8 @@ def register(*stages: Any) -> None:
     from .stage import Stage
 
     kinds = {kind: hook for hook, kind in KINDS.items()}
+    if not stages:
+        raise PluginError("register takes stage classes or plugin modules, at least one")
     for stage in stages:
         if not (isinstance(stage, type) and issubclass(stage, Stage)):
             plugins().add(stage)

@@ -189,7 +189,7 @@ class Loop:
         try:
             verdict = self.halt.verdict(session, at, flags, ctx, text, row.offsets)
         except Exception as error:  # a stranger's criterion may raise anything: its row ends, the loop does not
-            row.fail(Fault("until", error), len(row.tokens) - 1)
+            row.fail(error if isinstance(error, Fault) else Fault("until", error), len(row.tokens) - 1)
             return
         if verdict is None and len(batch.history.host[i]) >= self.runner.max_length:
             verdict = Verdict("length", "cache")
@@ -210,7 +210,7 @@ class Loop:
                 try:
                     piece = self._ready(i, row, *where[i])
                 except Exception as error:  # a stranger's criterion may raise anything
-                    row.fail(Fault("until", error), len(row.tokens) - 1)
+                    row.fail(error if isinstance(error, Fault) else Fault("until", error), len(row.tokens) - 1)
                 else:
                     row.told = len(row.tokens)
                     events.append(Event(piece, row.tokens[-1], request.index, row.told - 1))

@@ -16,7 +16,8 @@ from .history import History
 from .patch import patched
 from .planner import Plan, plan
 from .rng import Noise, RowNoise, check_seed, folded
-from .session import Fault, Session
+from .session import Fault, Session, Visit
+from .step import faulty, first_trouble, outside, trouble
 from .strategy import Strategy
 from .vocab import Vocab
 
@@ -24,23 +25,30 @@ from .vocab import Vocab
 def distribution(strategy: Strategy, logits: Any, prompt: Any, output: Any, seed: Any, tokenizer: Any) -> Tensor:
     """float32 [R, V]. See Strategy.distribution."""
     built = plan(patched(strategy), fragment=True)
-    dist, ctx, session, steps = _prepare(built, logits, prompt, output, seed, tokenizer)
     try:
-        law = session.law(dist, ctx)
+        dist, ctx, session, steps = _prepare(built, logits, prompt, output, seed, tokenizer)
+        law, visits = session.law(dist, ctx)
     except Fault as fault:
-        raise _error(fault, steps) from fault.cause
-    return _sound(law, steps).dense().probs
+        raise _error(fault) from fault.cause
+    return _sound(law, steps, visits).dense().probs
 
 
 def draw(strategy: Strategy, logits: Any, prompt: Any, output: Any, seed: Any, tokenizer: Any) -> Tensor:
     """int64 [R]. See Strategy.draw."""
     built = plan(patched(strategy))
-    dist, ctx, session, steps = _prepare(built, logits, prompt, output, seed, tokenizer)
     try:
+        dist, ctx, session, steps = _prepare(built, logits, prompt, output, seed, tokenizer)
         proposal = session.propose(dist, ctx)
     except Fault as fault:
-        raise _error(fault, steps) from fault.cause
-    _sound(proposal.law(), steps)
+        raise _error(fault) from fault.cause
+    law = _sound(proposal.law(), steps, proposal.visits)
+    if bool(outside(law, proposal.tokens).any()):
+        raise StageError(
+            "pick chose a token which the law does not hold",
+            stage=proposal.visits[-1].node.name,
+            step=max(steps),
+            row=0,
+        )
     return proposal.tokens[:, 0]
 
 
@@ -48,7 +56,7 @@ def _prepare(
     built: Plan, logits: Any, prompt: Any, output: Any, seed: Any, tokenizer: Any
 ) -> tuple[Dist, Context, Session, list[int]]:
     dist = Dist(_logits(logits))
-    _sound(dist, [0] * dist.rows, who="logits")
+    _sound(dist, [0] * dist.rows)
     prompts, outputs = _tokens("prompt", prompt, dist), _tokens("output", output, dist)
     reader = None
     if tokenizer is not None:
@@ -123,6 +131,8 @@ def _tokens(name: str, tokens: Any, dist: Dist) -> list[list[int]]:
         return [[] for _ in range(dist.rows)]
     if isinstance(tokens, str):
         raise RequestError(f"{name} is token ids here, not text: encode it with the tokenizer first")
+    if not hasattr(tokens, "tolist") and not isinstance(tokens, list | tuple):
+        raise RequestError(f"{name} is token ids, one list or one for each row, got {type(tokens).__name__}")
     held = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
     if held and not isinstance(held[0], list | tuple) and hasattr(held[0], "tolist"):
         held = [item.tolist() for item in held]
@@ -147,17 +157,16 @@ def _seeds(seed: Any, rows: int) -> list[int]:
     return folded(check_seed(seed), range(rows))
 
 
-def _sound(dist: Dist, steps: Sequence[int], who: str = "") -> Dist:
-    peak = dist.max_logit[:, 0]
-    bad = (~torch.isfinite(peak) | dist.logits.isnan().any(-1)).nonzero()[:, 0].tolist()
+def _sound(dist: Dist, steps: Sequence[int], visits: Sequence[Visit] = ()) -> Dist:
+    """A Dist there is something to draw from. Raises NumericalError with the first stage at fault, or "logits"."""
+    bad = faulty(dist)[:, 0].nonzero()[:, 0].tolist()
     if bad:
-        row = dist.logits[bad[0]]
-        what = "NaN" if bool(row.isnan().any()) else "+inf" if bool((row == float("inf")).any()) else "no finite logit"
-        raise NumericalError(f"{what} in row {bad[0]}", stage=who or "pipeline", step=steps[bad[0]], row=bad[0])
+        stage, what = first_trouble(visits) or ("logits", trouble(dist.select(bad[:1])))
+        raise NumericalError(f"{what} among the logits", stage=stage, step=steps[bad[0]], row=bad[0])
     return dist
 
 
-def _error(fault: Fault, steps: Sequence[int]) -> LogitmillError:
+def _error(fault: Fault) -> LogitmillError:
     if isinstance(fault.cause, LogitmillError):
         return fault.cause
-    return StageError(str(fault), stage=fault.stage, step=max(steps, default=0), row=0)
+    return StageError(str(fault), stage=fault.stage, step=0, row=0)

@@ -20,6 +20,12 @@ def patched(strategy: Strategy, overrides: Mapping[str, Any] | None = None) -> S
     its value a Python value, or a tree from ``core.dsl.read.parse_value``. Raises StrategyError for a path that names
     no stage, more than one, or no field, and for a value the field refuses.
     """
+    if overrides is not None and not (
+        isinstance(overrides, Mapping) and all(isinstance(key, str) for key in overrides)
+    ):
+        raise StrategyError(
+            f'overrides are paths and values, as in {{"heat.value": 0.3}}, got {overrides!r}', code="patch"
+        )
     strategy = _each_block(strategy, patched)
     for patch in strategy.patches:
         strategy = _applied(strategy, patch)

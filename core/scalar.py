@@ -95,7 +95,8 @@ class ScalarType:
         return float(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.validate)
+        # The bounds that came with the field are in the inner schema, and are held against what was validated.
+        return core_schema.no_info_before_validator_function(self.validate, handler(Any))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"type": "integer" if self.number is int else "number"}

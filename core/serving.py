@@ -120,7 +120,7 @@ class Served:
                     loop.submit(request)
                 for event in loop.step():
                     self._tell(event.index, event)
-        except Exception as error:  # what the loop could not give to one request ends them all, loudly
+        except BaseException as error:  # what the loop could not give to one request ends them all, loudly
             loop.abandon()
             with self._wake:
                 self._open = False

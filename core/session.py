@@ -7,6 +7,7 @@ only those.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from .context import Context
 from .dist import Dist
 from .errors import LogitmillError
 from .planner import Node, Pipe, Plan
+from .returned import dist_of, state_of, tokens_of, weights_of
 from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage
 
 
@@ -96,7 +98,7 @@ class Session:
                     view = ctx.at(node, written)
                     stage = bound_now(node.stage, written, ctx.raw, view)
                     assert isinstance(stage, LogitsProcessor | Sampler)
-                    session.states[node.index] = stage.init(view)
+                    session.states[node.index] = state_of(stage.init(view), ctx.rows)
             elif isinstance(node.stage, Combinator) and node.stage.sequential:
                 session.phases[node.index] = [0] * ctx.rows
                 session.starts[node.index] = [len(ctx.history.host[i]) for i in ctx.host_index]
@@ -140,11 +142,11 @@ class Session:
         self._run(self.plans[0].root, dist, ctx, list(range(self.rows)), proposal, shared=False)
         return proposal
 
-    def law(self, dist: Dist, ctx: Context) -> Dist:
-        """The law alone, also of a fragment."""
+    def law(self, dist: Dist, ctx: Context) -> tuple[Dist, list[Visit]]:
+        """The law alone, also of a fragment, and what each stage did."""
         proposal = Proposal(torch.zeros(self.rows, 1, dtype=torch.int64, device=dist.device), [])
         left = self._run(self.plans[0].root, dist, ctx, list(range(self.rows)), proposal, shared=False, draws=False)
-        return proposal.law() if left is None else left
+        return proposal.law() if left is None else left, proposal.visits
 
     def _run(
         self, pipe: Pipe, dist: Dist, ctx: Context, rows: list[int], out: Proposal, *, shared: bool, draws: bool = True
@@ -160,15 +162,15 @@ class Session:
                 stage = bound_now(node.stage, written, dist, view)
                 if isinstance(stage, LogitsProcessor):
                     after = stage.apply(dist, self._state(node, rows), view)
-                    out.visits.append(Visit(node, rows, stage, dist, _is_dist(after, dist), shared))
+                    out.visits.append(Visit(node, rows, stage, dist, dist_of(after, dist), shared))
                     dist = after
                     continue
                 if isinstance(stage, Sampler):
-                    law = _is_dist(stage.law(dist, self._state(node, rows), view), dist)
+                    law = dist_of(stage.law(dist, self._state(node, rows), view), dist)
                     out.visits.append(Visit(node, rows, stage, dist, law, shared))
                     out.laws.append((rows, law))
                     if draws:
-                        tokens = stage.pick(law, view)
+                        tokens = tokens_of(stage.pick(law, view), len(rows))
                         out.tokens = out.tokens.index_copy(0, torch.tensor(rows, device=tokens.device), tokens)
                     return None
             if isinstance(stage, Search):
@@ -193,8 +195,10 @@ class Session:
             weights = torch.tensor(chosen, device=dist.device)
         else:
             with _faults(node):
-                weights = stage.weights(dist, view)
+                weights = weights_of(stage.weights(dist, view), len(rows), len(node.children))
                 chosen = weights.tolist()  # which rows a child runs for is the host's to know
+                if not all(max(row) > 0 and math.isfinite(sum(row)) for row in chosen):
+                    raise ValueError(f"each row's weights are finite, and one of them above 0; got {chosen}")
         many = [i for i, row in enumerate(chosen) if sum(w > 0 for w in row) > 1]
         parts: list[tuple[list[int], Dist | None]] = []
         for j, child in enumerate(node.children):
@@ -240,7 +244,8 @@ class Session:
                 mine = moved[node.index] if whole else states.select(moved[node.index], rows)
                 if self.rows > 1:  # host objects move in place, and a stack in which one row raises is run again
                     mine = states.copied(mine)
-                fresh = stage.accept(mine, tokens if whole else tokens[rows], after, view)  # type: ignore[attr-defined]
+                accept = stage.accept  # type: ignore[attr-defined]  # a visit that accepts is of a processor or a sampler
+                fresh = state_of(accept(mine, tokens if whole else tokens[rows], after, view), len(rows))
                 moved[node.index] = fresh if whole else states.put(moved[node.index], rows, fresh)
         self.states = moved
 
@@ -297,14 +302,6 @@ def _narrowed(stage: Stage, rows: list[int]) -> Stage:
     """A bound stage for some of its rows."""
     values = {name: getattr(stage, name) for name in stage.scalars}
     return stage.bound({name: value[rows] if isinstance(value, Tensor) else value for name, value in values.items()})
-
-
-def _is_dist(value: Any, given: Dist) -> Dist:
-    if not isinstance(value, Dist):
-        raise TypeError(f"a stage returns a Dist, this one returned {type(value).__name__}")
-    if value.rows != given.rows:
-        raise ValueError(f"a stage keeps its rows: it was given {given.rows} and returned {value.rows}")
-    return value
 
 
 def _merged(

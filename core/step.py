@@ -17,7 +17,7 @@ from .context import Context
 from .dist import Dist
 from .errors import NumericalError
 from .halt import Halt, Verdict
-from .session import Fault, Proposal, Session
+from .session import Fault, Proposal, Session, Visit
 from .stage import Search
 
 #: columns of ``Drawn.packed`` ahead of the stop flags
@@ -67,9 +67,9 @@ def _propose(batch: Batch, session: Session, raw: Dist, ctx: Context) -> list[tu
     try:
         mine = (raw, ctx) if whole else (raw.select(session.index), ctx.select(session.index))
         return [(session, session.propose(*mine))]
-    except Fault as fault:
+    except Exception as error:  # a stage that breaks its contract may break the core's own arithmetic on it
         if session.rows == 1:
-            batch.rows[session.index[0]].fail(fault)
+            batch.rows[session.index[0]].fail(error if isinstance(error, Fault) else Fault("pipeline", error))
             return []
     return [pair for i in range(session.rows) for pair in _propose(batch, session.select([i]), raw, ctx)]
 
@@ -80,9 +80,9 @@ def _commit(
     try:
         session.commit(proposal, tokens[session.index], ctx.select(session.index))
         return [(session, proposal)]
-    except Fault as fault:
+    except Exception as error:  # a stage that breaks its contract may break the core's own arithmetic on it
         if session.rows == 1:
-            batch.rows[session.index[0]].fail(fault)
+            batch.rows[session.index[0]].fail(error if isinstance(error, Fault) else Fault("pipeline", error))
             return []
     alone = [(session.select([i]), proposal.select(i)) for i in range(session.rows)]
     return [pair for one, own in alone for pair in _commit(batch, one, own, tokens, ctx)]
@@ -128,7 +128,8 @@ def _pack(drawn: Drawn, logprobs: Tensor, flags: Sequence[Tensor]) -> Tensor:
     packed[:, LOGPROB : LOGPROB + 1] = logprobs
     for (session, proposal), part in zip(drawn.sessions, flags, strict=True):
         for rows, law in proposal.laws:
-            packed[[session.index[i] for i in rows], LAW_FAULT] = faulty(law)[:, 0].double()
+            wrong = faulty(law) | outside(law, proposal.tokens[rows])
+            packed[[session.index[i] for i in rows], LAW_FAULT] = wrong[:, 0].double()
         packed[session.index, FLAGS : FLAGS + part.shape[1]] = part.double()
     return packed
 
@@ -145,6 +146,7 @@ def _log(batch: Batch, session: Session, proposal: Proposal, drawn: Drawn) -> No
 
 def _likeliest(dist: Dist, token: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """(logprob of the token [], top logprobs [count], their ids [count]) of one row; -inf pads where fewer are left."""
+    count = min(count, dist.vocab_size)
     best = dist.order[:, :count]
     values, ids = dist.logprobs.gather(-1, best)[0], dist.tokens_at(best)[0]
     room = count - len(values)
@@ -160,21 +162,36 @@ def faulty(dist: Dist) -> Tensor:
     return ~torch.isfinite(dist.max_logit)
 
 
+def outside(law: Dist, tokens: Tensor) -> Tensor:
+    """bool [R, 1]: tokens (int64 [R, 1]) that their law does not hold."""
+    columns, present = law.columns_of(tokens)
+    return ~(present & (law.logits.gather(-1, columns) > float("-inf")))
+
+
 def numerical_fault(batch: Batch, slot: int, at: int, proposal: Proposal, raw: Dist, *, from_model: bool) -> None:
     """A row ends because there is nothing to draw from; the error names the first stage whose logits are at fault."""
-    row, stage, dist = batch.rows[slot], "model", raw.select([slot])
-    if not from_model:
-        visits = proposal.select(at).visits
-        bad = next((visit for visit in visits if bool(faulty(visit.after))), visits[-1])
-        stage, dist = bad.node.name, bad.after
-    what = (
-        "NaN"
-        if bool(dist.logits.isnan().any())
-        else "+inf"
-        if bool((dist.logits == float("inf")).any())
-        else "no finite logit"
-    )
-    row.end(
-        Verdict("error", None),
-        NumericalError(f"{what} among the logits", stage=stage, step=len(row.tokens), row=row.request.index),
-    )
+    row = batch.rows[slot]
+    if from_model:
+        stage, what = "model", trouble(raw.select([slot]))
+    else:
+        own = proposal.select(at)
+        stage, what = first_trouble(own.visits) or (own.visits[-1].node.name, "")
+        if not what:
+            fault = Fault(stage, ValueError(f"pick chose token {int(own.tokens)}, which the law does not hold"))
+            row.fail(fault)
+            return
+    error = NumericalError(f"{what} among the logits", stage=stage, step=len(row.tokens), row=row.request.index)
+    row.end(Verdict("error", None), error)
+
+
+def first_trouble(visits: Sequence[Visit]) -> tuple[str, str] | None:
+    """(stage, what is wrong) of the first of one row's visits that left nothing to draw from."""
+    bad = next((visit for visit in visits if bool(faulty(visit.after).any())), None)
+    return None if bad is None else (bad.node.name, trouble(bad.after))
+
+
+def trouble(dist: Dist) -> str:
+    """What is wrong with logits that ``faulty`` found."""
+    if bool(dist.logits.isnan().any()):
+        return "NaN"
+    return "+inf" if bool((dist.logits == float("inf")).any()) else "no finite logit"

@@ -30,6 +30,12 @@ class Step:
     label: str | None = None
     where: Where | None = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.label is not None and not (
+            isinstance(self.label, str) and self.label.isascii() and self.label.isidentifier()
+        ):
+            raise StrategyError(f"a label is a name, got {self.label!r}", code="label")
+
     def __or__(self, other: Any) -> Strategy:
         return as_strategy(self).__or__(other)
 

@@ -36,32 +36,37 @@ class Running:
             self.loop.abandon()
 
 
+def _events(loop: Loop, request: Request) -> Iterator[Event]:
+    """No method: a generator that held its Stream would keep a forgotten one alive, and its engine busy."""
+    with Running(loop, [request]):
+        if request.echo:
+            yield Event(request.echo)
+        ended = False
+        while not ended:
+            for event in loop.step():
+                ended = ended or event.completion is not None
+                yield event
+
+
 class Stream:
     """The events of one completion.
 
-    ``completion`` is there when they have ended; ``close`` ends them early, with what there is.
+    ``completion`` is there when they have ended; ``close`` ends them early, with what there is. A stream that nobody
+    holds any more ends by itself.
     """
 
     def __init__(self, loop: Loop, request: Request) -> None:
         self.request = request
         self.completion: Completion | None = None
-        self._loop = loop
-        self._events = self._run()
-
-    def _run(self) -> Iterator[Event]:
-        with Running(self._loop, [self.request]):
-            if self.request.echo:
-                yield Event(self.request.echo)
-            while self.completion is None:
-                for event in self._loop.step():
-                    self.completion = event.completion or self.completion
-                    yield event
+        self._events = _events(loop, request)
 
     def __iter__(self) -> Iterator[Event]:
         return self
 
     def __next__(self) -> Event:
-        return next(self._events)
+        event = next(self._events)
+        self.completion = event.completion or self.completion
+        return event
 
     def cancel(self) -> None:
         """End it at the next step: the last event then has the completion, with what there is.
@@ -74,7 +79,7 @@ class Stream:
         """End it now. Returns the completion with what there is (None where nothing was begun)."""
         self.request.cancel()
         with suppress(LogitmillError):
-            for _ in self._events:
+            for _ in self:
                 pass
         return self.completion
 

@@ -50,6 +50,7 @@ class Mix(Combinator):
 
     def weights(self, dist: Dist, ctx: Context) -> Tensor:
         shares = torch.tensor([weight for weight, _ in self.parts], dtype=torch.float64)
+        shares = shares / shares.max()  # their sum may be more than a float holds
         return (shares / shares.sum()).to(dist.device).expand(dist.rows, -1)
 
     def merge(self, dists: list[Dist], weights: Tensor) -> Dist:

@@ -41,8 +41,9 @@ class Exp(Schedule):
             )
 
     def value(self, start: float, end: float, fraction: Tensor) -> Tensor:
-        between = start * (end / start) ** fraction
-        return torch.where(fraction < 1.0, between, end)
+        low, high = math.log(abs(start)), math.log(abs(end))  # their ratio may be more than a float holds
+        between = math.copysign(1.0, start) * (low + (high - low) * fraction).exp()
+        return torch.where(fraction < 1.0, torch.where(fraction > 0.0, between, start), end)
 
 
 class Step(Schedule):

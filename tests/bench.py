@@ -20,7 +20,7 @@ from logitmill.core.history import History
 from logitmill.core.loader import registry
 from logitmill.core.planner import plan
 from logitmill.core.rng import Noise, RowNoise, stage_key
-from logitmill.core.session import Session, _bound
+from logitmill.core.session import Session, bound_now
 from logitmill.core.stage import LogitsProcessor, Sampler, Signal, Stage, StoppingCriterion
 from logitmill.core.strategy import Strategy
 from logitmill.core.tokens import TokenText
@@ -76,7 +76,7 @@ def run(stages: Stage | Sequence[Stage], dist: Dist, ctx: Context) -> Any:
     """
     written = [stages] * dist.rows if isinstance(stages, Stage) else list(stages)
     view = ctx.at(SimpleNamespace(key=stage_key(written[0].stage_name)), written)
-    bound = _bound(written[0], written, dist, view)
+    bound = bound_now(written[0], written, dist, view)
     if isinstance(bound, LogitsProcessor):
         return bound.apply(dist, bound.init(view), view)
     if isinstance(bound, Sampler):
@@ -135,7 +135,7 @@ def law(
     table = torch.as_tensor(logits, dtype=torch.float32)
     dist = Dist(table if table.dim() == 2 else table[None])
     ctx = context(dist, prompt, output, **more)
-    return Session.opened(built, ctx).law(dist, ctx)
+    return Session.opened(built, ctx).law(dist, ctx)[0]
 
 
 def stage_of_schedule(name: str) -> Any:

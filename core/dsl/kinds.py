@@ -152,7 +152,9 @@ def _check_combinator(stage: Combinator, place: Place, where: Where | None) -> N
         search = next((step.stage for step in block.steps() if isinstance(step.stage, Search)), None)
         if search is not None:
             message = f"the search '{search.stage_name}' in a block of '{name}' that another follows"
-            raise _wrong(message, block.where or where, "its rows end together: put it in the last block", "search-place")
+            raise _wrong(
+                message, block.where or where, "its rows end together: put it in the last block", "search-place"
+            )
     merges = not stage.sequential and type(stage).merge is not Combinator.merge
     for block in blocks:
         if merges and block.complete:

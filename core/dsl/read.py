@@ -29,6 +29,8 @@ def from_text(
 
     Raises StrategyError at the first mistake, with line, column and caret.
     """
+    if not isinstance(text, str):
+        raise StrategyError(f"a strategy is written as text, got {type(text).__name__}", code="type")
     folder = (FilePath(file).parent if file is not None else FilePath()) if trusted else None
     return resolve(parse_program(text, file), Source(folder, folder), registry)
 

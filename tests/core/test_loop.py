@@ -78,8 +78,14 @@ def alone(make_engine: Make, prompts: list[str], strategies: list[Any], seeds: l
 STEP_FAULTS = {
     "apply": (AtStep() | PLAIN, StageError, "ValueError: boom", "test.at_step", 7),
     "accept": (AcceptRaises() | PLAIN, StageError, "accept", "test.accept_raises", 7),
-    "check": (PLAIN.until(CriterionRaises()), StageError, "RuntimeError: criterion", "until", 7),
-    "check_text": (PLAIN.until(CriterionRaises(text=True)), StageError, "RuntimeError: criterion", "until", 7),
+    "check": (PLAIN.until(CriterionRaises()), StageError, "RuntimeError: criterion", "test.criterion_raises", 7),
+    "check_text": (
+        PLAIN.until(CriterionRaises(text=True)),
+        StageError,
+        "RuntimeError: criterion",
+        "test.criterion_raises",
+        7,
+    ),
     "nan": (AtStep(does="nan") | PLAIN, NumericalError, "NaN", "test.at_step", 7),
     "inf": (AtStep(does="inf") | PLAIN, NumericalError, "inf", "test.at_step", 7),
     "none": (

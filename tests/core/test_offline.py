@@ -107,7 +107,7 @@ def test_wrong_arguments(call: Any, says: str) -> None:
 def test_logits_that_are_no_numbers(bad: float, says: str) -> None:
     table = torch.zeros(2, 3)
     table[1] = bad
-    with pytest.raises(NumericalError, match=f"{says} in row 1"):
+    with pytest.raises(NumericalError, match=f"{says} among the logits .stage .logits., step 0, row 1"):
         P("greedy").draw(table)
 
 

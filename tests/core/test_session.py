@@ -202,8 +202,8 @@ class WrongSampler(Sampler, name="test.wrong_sampler"):
 @pytest.mark.parametrize(
     ("stage", "says"),
     [
-        (Wrong(returns="none"), "a stage returns a Dist, this one returned NoneType"),
-        (Wrong(returns="tensor"), "a stage returns a Dist, this one returned Tensor"),
+        (Wrong(returns="none"), "a stage returns a Dist, this one returned None"),
+        (Wrong(returns="tensor"), "a stage returns a Dist, this one returned float32"),
         (Wrong(returns="rows"), "given 3 and returned 1"),
         (LogitsProcessor(), "does not define apply"),
     ],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from pydantic import Field
 from torch import Tensor
 
 import logitmill as lm
@@ -115,7 +117,7 @@ def test_each_token_is_told_once(make_engine: Make) -> None:
 
 
 def test_a_loader_that_raises_keeps_nobody_from_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    from logitmill.core.loader import PluginWarning, Plugins
+    from logitmill.core.loader import Plugins, PluginWarning
 
     class Faulty:
         @lm.hookimpl
@@ -160,3 +162,118 @@ def test_the_model_is_not_asked_from_two_threads(make_engine: Make) -> None:
     engine = make_engine()
     asyncio.run(_score_while_served(engine))
     assert len(engine.score("a", "b")) == 1
+
+
+class Loud(lm.Signal, name="own.loud"):
+    """A row too many."""
+
+    def read(self, dist: Any, ctx: Any) -> Tensor:
+        return torch.zeros(dist.rows + 1, 1)
+
+
+class Elsewhere(lm.Sampler, name="own.elsewhere"):
+    """Picks what its law does not hold."""
+
+    token: int = 10**6
+
+    def pick(self, law: Any, ctx: Any) -> Tensor:
+        return torch.full((law.rows, 1), self.token)
+
+
+class Shapeless(lm.LogitsProcessor, name="own.shapeless"):
+    """A state of one row, however many there are."""
+
+    def init(self, ctx: Any) -> Held:
+        return Held(torch.zeros(5, 1))
+
+    def apply(self, dist: Any, state: Held, ctx: Any) -> Any:
+        return dist
+
+
+class Vague(lm.StoppingCriterion, name="own.vague"):
+    """Says nothing."""
+
+    def check(self, ctx: Any) -> Any:
+        return None
+
+
+class Counted(lm.LogitsProcessor, name="own.counted"):
+    k: lm.Scalar[int] = Field(3, ge=1, le=5)
+
+    def apply(self, dist: Any, state: Any, ctx: Any) -> Any:
+        return dist
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("when own.loud < 1 { greedy } else { sample }", r"the signal 'own.loud' reads float32 \[\d, 1\].*'when'"),
+        ("best_of(2, by=own.loud) { sample } until max_tokens(2)", "the signal 'own.loud' reads"),
+        ("own.elsewhere", "pick chose token 1000000, which the law does not hold.*'own.elsewhere'"),
+        ("own.elsewhere(-5)", "pick chose token -5"),
+        ("top_k(1) | own.elsewhere(7)", "pick chose token 7"),
+        ("own.shapeless | sample", "rows first.*'own.shapeless'"),
+        ("sample until own.vague", r"check returns bool \[\d, 1\], this one returned None.*'own.vague'"),
+    ],
+)
+def test_what_breaks_its_contract_ends_its_own_row_with_its_name(make_engine: Make, bad: str, says: str) -> None:
+    stages = (Loud, Elsewhere, Shapeless, Vague)
+    lm.register(*stages)
+    try:
+        engine = make_engine()
+        good = engine.generate("ab", "sample until max_tokens(5)", seed=3)
+        together = engine.generate(["ab", "cd", "cd"], ["sample until max_tokens(5)", bad, bad], seed=[3, 4, 5])
+        assert together[0].tokens == good.tokens
+        for one in together[1:]:
+            assert one.finish_reason == "error"
+            assert re.search(says, str(one.error)), one.error
+    finally:
+        lm.unregister(*stages)
+
+
+@pytest.mark.parametrize(
+    "written", ["top_k(-1)", "top_p(0.5, min_keep=0)", "min_tokens(-1)", "top_k(5 -> -3 over 3)", "own.counted(99)"]
+)
+def test_whole_numbers_keep_their_range_too(written: str) -> None:
+    lm.register(Counted)
+    try:
+        with pytest.raises(StrategyError, match="out of range"):
+            lm.Strategy.parse(written)
+    finally:
+        lm.unregister(Counted)
+
+
+def test_a_forgotten_stream_leaves_the_engine_free(make_engine: Make) -> None:
+    engine = make_engine()
+    for _ in engine.stream("ab", "sample until max_tokens(50)"):
+        break
+    assert len(engine.generate("ab", "greedy until max_tokens(3)").tokens) == 3
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda e: e.generate("a\ud800b", "greedy"), "half a character at place 1"),
+        (lambda e: e.generate("ab", "greedy", overrides="x"), "overrides are paths and values"),
+        (lambda e: lm.Strategy.parse(3), "written as text, got int"),  # type: ignore[arg-type]
+        (lambda e: lm.Strategy.parse("greedy").distribution([0.0, 1.0], prompt=3), "token ids, one list"),
+        (lambda e: lm.top_k(3).as_("a b"), "a label is a name"),
+        (lambda e: lm.signals.entropy < float("nan"), "is finite"),
+        (lambda e: lm.register(3), "registers nothing"),
+        (lambda e: lm.register(), "at least one"),
+    ],
+)
+def test_odd_asks_have_one_clear_answer(make_engine: Make, ask: Any, says: str) -> None:
+    with pytest.raises(lm.LogitmillError, match=says):
+        ask(make_engine())
+
+
+def test_huge_numbers() -> None:
+    halves = lm.Strategy.parse("mix(1e308: { top_k(1) }, 1e308: { top_k(2) })").distribution([0.0, 0.0, 1.0])
+    assert halves[0, 2] > 0.5
+    assert float(halves.sum()) == pytest.approx(1.0)
+
+
+def test_more_alternatives_than_tokens(make_engine: Make) -> None:
+    found = make_engine().generate("ab", "sample until max_tokens(2)", logprobs=10**12)
+    assert len(found.logprobs.raw[0].top) == 257

@@ -44,13 +44,3 @@ def test_refuses(bench: Any) -> None:
         bench.stage("best_of", 0, block=bench.stage("sample"))
     with pytest.raises(StrategyError, match="ranks by a number"):
         bench.stage("best_of", 2, by=Read(bench.stage("tail")), block=bench.stage("sample"))
-
-
-def test_two_in_one_strategy_rank_by_the_one_that_ends_it(make_engine: Any) -> None:
-    text = (
-        "phases({ best_of(2, by=step) { sample } until max_tokens(2) }, "
-        "{ best_of(2, by=sum_logprob) { sample } until max_tokens(3) })"
-    )
-    found = make_engine().generate("ab", text, seed=2)
-    scores = [row.score for row in found.candidates]
-    assert found.score == max(scores) < 0

@@ -101,7 +101,7 @@ class Maker:
         return f"{self.number()} -> {self.number()} over {self.whole()}{curve}"
 
     def processor(self) -> str:
-        heat = self.of(self.number(), self.ramp(), self.expression())
+        heat = self.of(self.number(), self.ramp(), f"entropy + ({self.expression()})")
         return self.of(
             f"temperature({heat})",
             f"top_k({self.whole()})",
