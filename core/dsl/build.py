@@ -64,7 +64,8 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         return _all(children, syntax.Param)
 
     def param(self, children: Children) -> syntax.Param:
-        return syntax.Param(children[0], children[2], where=self._over(children))
+        default = children[2] if len(children) > 2 else None
+        return syntax.Param(children[0], default, where=self._over([child for child in children if child is not None]))
 
     def strategy(self, children: Children) -> syntax.Body:
         stages: syntax.Body = children[0]

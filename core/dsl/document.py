@@ -104,7 +104,7 @@ class _Reader(Places):
         made = tuple(
             syntax.Param(
                 self.word(key, f"{path}.params.{key}", "a parameter"),
-                self.value(value, f"{path}.params.{key}"),
+                None if value is None else self.value(value, f"{path}.params.{key}"),
                 where=word.where,
             )
             for key, value in params.items()

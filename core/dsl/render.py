@@ -149,7 +149,9 @@ def body(node: syntax.Body) -> str:
 
 def head(node: syntax.Let) -> str:
     """``let creative(t=0.9)``, without its body."""
-    params = ", ".join(f"{param.name.text}={value(param.default)}" for param in node.params)
+    params = ", ".join(
+        param.name.text + ("" if param.default is None else f"={value(param.default)}") for param in node.params
+    )
     return f"let {node.name.text}" + (f"({params})" if params else "")
 
 

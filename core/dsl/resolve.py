@@ -34,10 +34,13 @@ class Resolver:
         self._done: dict[Definition, Strategy] = {}  # the same with its patches applied, as others meet it
 
     def program(self, program: syntax.Program) -> Strategy:
-        """What ``main`` says. Every definition is checked, used or not. Raises StrategyError at the first mistake."""
+        """What ``main`` says. Raises StrategyError at the first mistake.
+
+        Every definition is checked, used or not; one that has to be given something, where it is called.
+        """
         scope = read_scope(program, self.registry, self.source)
         for item in program.items:
-            if isinstance(item, syntax.Let):
+            if isinstance(item, syntax.Let) and (item.name.text == "main" or not item.needs):
                 self._expand(scope.lets[item.name.text], {}, item.name.where)
         if program.main is None:
             names = ", ".join(item.name.text for item in program.items if isinstance(item, syntax.Let))
@@ -223,7 +226,12 @@ class Resolver:
         from ..patch import patched
 
         let, outer = definition.let, self._place
-        params = {param.name.text: Bound(param.default, definition.scope) for param in let.params}
+        params = {p.name.text: Bound(p.default, definition.scope) for p in let.params if p.default is not None}
+        for needed in let.needs:
+            if needed not in given:
+                name = let.name.text
+                hint = f"write {name}({needed}=...), or give it a default: let {name}({needed}=...)"
+                raise StrategyError(f"'{name}' needs '{needed}'", where, hint=hint, code="missing-argument")
         self._open.append(definition)
         self._place = Place.TOP  # what it may hold is judged where it stands
         try:

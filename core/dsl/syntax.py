@@ -193,10 +193,10 @@ class Use(Node):
 
 @dataclass(frozen=True, slots=True)
 class Param(Node):
-    """``t=0.9`` behind a definition's name."""
+    """``t=0.9`` behind a definition's name, or ``t`` where a call has to give it."""
 
     name: Word
-    default: Value
+    default: Value | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +206,11 @@ class Let(Node):
     name: Word
     params: tuple[Param, ...]
     body: Body
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The parameters that a call has to give."""
+        return tuple(param.name.text for param in self.params if param.default is None)
 
 
 Item = Use | Let

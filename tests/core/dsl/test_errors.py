@@ -120,6 +120,7 @@ CASES = {
     "recursive_let": "dsl 1\nlet a = b | sample\nlet b = a\nlet main = a",
     "recursive_let_of_itself": "dsl 1\nlet main = main",
     "no_main": "dsl 1\nlet calm = temperature(0.3)",
+    "let_needs_an_argument": "dsl 1\nlet a(k, p=0.9) = top_k(k) | top_p(p) | sample\nlet main = a(p=0.5)",
     "let_twice": "dsl 1\nlet a = sample\nlet a = greedy\nlet main = a",
     "unknown_let_argument": "dsl 1\nlet a(t=1) = temperature(t)\nlet main = a(u=2) | sample",
     "too_many_let_arguments": "dsl 1\nlet a(t=1) = temperature(t)\nlet main = a(1, 2) | sample",

@@ -199,3 +199,13 @@ def test_a_long_line_of_definitions_is_no_nesting_where_each_stands_on_the_last(
     with pytest.raises(StrategyError) as caught:
         Strategy.parse(backwards)
     assert caught.value.code == "too-deep"
+
+
+def test_a_parameter_without_a_default_is_given_by_each_call() -> None:
+    head = "dsl 1\nlet a(k, p=0.5) = top_k(k) | top_p(p)\n"
+    for call in ("a(3)", "a(k=3)", "a(3, 0.5)"):
+        assert Strategy.parse(f"{head}let main = {call} | sample").to_text() == "top_k(3) | top_p(0.5) | sample"
+    document = {"dsl": 1, "let": {"a": {"params": {"k": None}, "pipeline": ["top_k(k)"]}}, "main": ["a(3)", "sample"]}
+    assert Strategy.from_dict(document).to_text() == "top_k(3) | sample"
+    with pytest.raises(StrategyError, match="'main' needs 'k'"):
+        Strategy.parse("dsl 1\nlet main(k) = top_k(k) | sample")
