@@ -235,6 +235,7 @@ class Engine:
         given = self.default_strategy if strategy is None else Strategy.of(strategy)
         whole = patched(given, overrides)
         self._prepare(built := plan(whole, as_written=self.reference or trace))
+        whole.to_text()  # results name their strategy: one that no text can say is refused now
         return (whole if overrides else given), built
 
     def _prepare(self, built: Plan) -> None:

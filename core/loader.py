@@ -115,7 +115,7 @@ class Plugins:
         self._load(record, lambda: plugin, strict=True)
         if not self.manager.get_hookcallers(plugin):
             self.remove(name)
-            raise PluginError(f"{name!r} is no stage class, and has no function marked @hookimpl: it registers nothing")
+            raise PluginError(f"{name!r} registers nothing; write a function such as register_samplers under @hookimpl")
         return record
 
     def remove(self, name: str) -> None:

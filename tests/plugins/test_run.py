@@ -206,7 +206,7 @@ def test_a_stage_that_raises_ends_the_run_with_what_there_is(mine: str, run: Cal
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("x = 1", "registers nothing; write a function such as register_samplers under @hookimpl"),
+        ("x = 1", "'broken' registers nothing; write a function such as register_samplers under @hookimpl"),
         ("1/0", "cannot be imported: ZeroDivisionError: division by zero"),
         ("def f(:", "cannot be imported: SyntaxError: invalid syntax (broken.py, line 1) (line 1)"),
         ("api = 3", "plugin 'broken' is written for plugin api 3, this logitmill speaks api 1: upgrade one of them"),
