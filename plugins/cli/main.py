@@ -78,9 +78,11 @@ class Commands(click.Group):
             raise click.exceptions.Exit(0) from None
         except KeyboardInterrupt:  # else click ends it with a status of its own
             raise _InterruptedError from None
-        except OSError as caught:  # a full disk, a closed output: no fault of the program
-            hush()
-            raise click.ClickException(f"cannot read or write: {caught.strerror or caught}") from caught
+        except OSError as caught:
+            if caught.filename is not None:
+                raise  # a file: the report names it
+            hush()  # standard output on a full disk: no fault of the program
+            raise click.ClickException(f"cannot write: {caught.strerror or caught}") from caught
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         """Run, and exit: 0, 2 for a wrong strategy or usage, 1 for a failed run, 130 after Ctrl-C."""

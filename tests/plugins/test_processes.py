@@ -192,3 +192,10 @@ def test_a_stage_that_raises_leaves_no_traceback(program: Program, alphabet: str
     assert (result.returncode, result.stdout) == (1, b"")
     assert b"never again (stage 'me.bad', step 0, row 0)" in result.stderr
     assert b"Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the full disk that every write fails on is Linux's")
+def test_a_full_disk_is_said_plainly():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "logitmill", "stages"], stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, b"error: cannot write: No space left on device\n")
