@@ -334,6 +334,7 @@ def load(
     for bit. ``reference``: stages as written, nothing planned. Raises ModelError, which says what to do.
     """
     from .model.load import load_model
+    from .model.proven import proven, remember
     from .model.runner import make_runner
     from .model.spec import ModelSpec
 
@@ -347,7 +348,12 @@ def load(
     made = plugins().load_model(spec)
     loaded, runner = made if made is not None else (load_model(spec), None)
     if runner is None:
-        runner = make_runner(loaded.model, rows=max_rows, max_length=max_length, batch_invariant=batch_invariant)
+        known = not batch_invariant and proven(loaded)
+        runner = make_runner(
+            loaded.model, rows=max_rows, max_length=max_length, batch_invariant=batch_invariant, probe=not known
+        )
+        if runner.slotted and not known:
+            remember(loaded)
     engine = Engine(loaded, runner, batch_invariant=batch_invariant, reference=reference)
     plugins().configure(engine.describe())
     return engine
