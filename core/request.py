@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ from .session import Fault
 from .strategy import Strategy
 from .tokens import TokenText
 from .trace import StepTrace
-
-_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,6 @@ class Request:
     started: float | None = None
     prefill_s: float = 0.0
     reused: int = 0
-    number: int = field(default_factory=lambda: next(_numbers))
     rows: list[Row] = field(default_factory=list, repr=False)  # all it ever owned, ended ones included
 
     def cancel(self) -> None:
