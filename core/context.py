@@ -46,6 +46,7 @@ class Context:
         )
         self._companions = companions or {}
         self._prepared: dict[Any, Any] = {} if prepared is None else prepared
+        self._given: Dist | None = None  # at a commit: the Dist that the stage at work was given
         self._node: Any = None  # the plan's node whose stage is at work: gives noise its key and prepare its slot
         self._stages: Sequence[Stage] = ()
 
@@ -86,6 +87,12 @@ class Context:
         """The same rows, seen from one stage of the plan. ``stages``: the stage of each row, as written."""
         twin = self._twin()
         twin._node, twin._stages = node, stages
+        return twin
+
+    def after(self, given: Dist) -> Context:
+        """The same rows at a commit, seen from a stage that was given ``given`` at this step."""
+        twin = self._twin()
+        twin._given = given
         return twin
 
     def reading(self, signal: Stage) -> Context:
@@ -184,6 +191,20 @@ class Context:
         if self._scores is None:
             raise StrategyError("scores of generated tokens are known only while a model runs", code="scores")
         return self._scores
+
+    @property
+    def entropies(self) -> Tensor:
+        """float32 [R, T]: by place in the sequence, the entropy in nats of the model's own distribution that the token
+        was drawn from. NaN for the prompt and for what ran before anything asked (``needs`` "entropies").
+        """
+        return self._rows(self.history.entropies)
+
+    @property
+    def given(self) -> Dist:
+        """Inside ``accept``: the Dist that this stage was given at the step whose token was committed."""
+        if self._given is None:
+            raise StrategyError("what a stage was given is known only inside accept", code="given")
+        return self._given
 
     @property
     def elapsed(self) -> Tensor:

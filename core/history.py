@@ -32,6 +32,7 @@ class History:
         self._tokens = torch.full((0, 64), -1, dtype=torch.int64, device=self.device)
         self._counts: Tensor | None = None  # int32 [R, V]: of generated tokens, kept up to date once asked for
         self._prompt_counts: Tensor | None = None
+        self._entropies: Tensor | None = None  # float32 [R, T] by place, from the first time it is recorded
         self._sizes: tuple[Tensor, Tensor] | None = None
         self._pending: list[Tensor] = []  # int64 [R, 1] each: what the device has and the host does not know yet
 
@@ -63,6 +64,8 @@ class History:
             self._counts = torch.cat([self._counts, *map(self._count, outputs)])
         if self._prompt_counts is not None:
             self._prompt_counts = torch.cat([self._prompt_counts, *map(self._count, prompts)])
+        if self._entropies is not None:
+            self._entropies = torch.cat([self._entropies, self._entropies.new_full(block.shape, float("nan"))])
         self._sizes = None
 
     def select(self, parents: Sequence[int]) -> None:
@@ -74,6 +77,7 @@ class History:
         self._tokens = self._tokens[index]
         self._counts = None if self._counts is None else self._counts[index]
         self._prompt_counts = None if self._prompt_counts is None else self._prompt_counts[index]
+        self._entropies = None if self._entropies is None else self._entropies[index]
         self._sizes = None
         if not parents:  # forgotten in the middle of a step, maybe
             self._pending = []
@@ -106,6 +110,8 @@ class History:
         if length > have:
             more = max(length, 2 * have) - have
             self._tokens = torch.nn.functional.pad(self._tokens, (0, more), value=-1)
+            if self._entropies is not None:
+                self._entropies = torch.nn.functional.pad(self._entropies, (0, more), value=float("nan"))
 
     @property
     def tokens(self) -> Tensor:
@@ -122,6 +128,22 @@ class History:
             )
             self._sizes = prompt.to(self.device), length.to(self.device)
         return self._sizes
+
+    # -- entropies -----------------------------------------------------------------------------------------------------
+
+    def record(self, entropy: Tensor) -> None:
+        """The entropy (float32 [R, 1], nats) of the distribution that the token just appended was drawn from."""
+        if self._entropies is None:
+            self._entropies = torch.full(self._tokens.shape, float("nan"), device=self.device)
+        _, lengths = self.sizes
+        self._entropies.scatter_(1, lengths - 1, entropy)
+
+    @property
+    def entropies(self) -> Tensor:
+        """float32 [R, T]: what was recorded, by place; NaN elsewhere."""
+        if self._entropies is None:
+            return torch.full(self.tokens.shape, float("nan"), device=self.device)
+        return self._entropies[:, : self.tokens.shape[1]]
 
     # -- counts --------------------------------------------------------------------------------------------------------
 

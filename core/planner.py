@@ -144,8 +144,8 @@ class Plan:
     def host_coupled(self) -> bool:
         """Whether its pipeline waits for the host's text each step."""
         reads = [read for node in self.root.walk() for e in _expressions(node.stage) for read in e.reads()]
-        return any(read.kind == "text" or "text" in read.signal.needs for read in reads) or any(
-            "text" in node.stage.needs for node in self.root.walk()
+        return any(read.kind == "text" or read.signal.reads_host for read in reads) or any(
+            node.stage.reads_host for node in self.root.walk()
         )
 
 

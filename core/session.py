@@ -230,16 +230,18 @@ class Session:
         for visit in proposal.visits:
             if not visit.node.accepts:
                 continue
-            rows, after, stage = visit.rows, visit.after, visit.stage
+            rows, before, after, stage = visit.rows, visit.before, visit.after, visit.stage
             if visit.shared:  # only where the token has mass in what the stage returned
                 held = (after.logprob_of(tokens[rows])[:, 0] > float("-inf")).tolist()
                 sub = [i for i, has in enumerate(held) if has]
                 if not sub:
                     continue
-                after, stage, rows = after.select(sub), _narrowed(stage, sub), [rows[i] for i in sub]
+                before, after, rows = before.select(sub), after.select(sub), [rows[i] for i in sub]
+                stage = _narrowed(stage, sub)
             whole = len(rows) == self.rows
             node = visit.node
-            view = (ctx if whole else ctx.select(rows)).at(node, [self.plans[i].nodes[node.index].stage for i in rows])
+            written = [self.plans[i].nodes[node.index].stage for i in rows]
+            view = (ctx if whole else ctx.select(rows)).at(node, written).after(before)
             with _faults(node):
                 mine = moved[node.index] if whole else states.select(moved[node.index], rows)
                 if self.rows > 1:  # host objects move in place, and a stack in which one row raises is run again

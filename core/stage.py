@@ -66,8 +66,10 @@ class Stage(BaseModel):
     ranks_only: ClassVar[bool] = False
     #: reads ctx.noise
     stochastic: ClassVar[bool] = False
-    #: a subset of "history", "text", "scores", "hidden", "companions", "tokenizer"
+    #: a subset of "history", "text", "scores", "entropies", "hidden", "companions", "tokenizer"
     needs: ClassVar[frozenset[str]] = frozenset()
+    #: how it is written, in the language: what docs show, pictures draw and laws try. The first is the usual one
+    examples: ClassVar[tuple[str, ...]] = ()
     #: field -> the value, or a predicate of the value, at which the stage does nothing
     identity_when: ClassVar[Mapping[str, Any]] = {}
     #: the field that takes every positional argument, where there may be many
@@ -131,6 +133,11 @@ class Stage(BaseModel):
     def reference(cls) -> str:
         """The name a canonical document uses: ``temperature@1``."""
         return f"{cls.stage_name}@{cls.revision}"
+
+    @property
+    def reads_host(self) -> bool:
+        """Whether its ``apply`` waits for the host each step. Only what reads text has to; a dialect may."""
+        return "text" in self.needs
 
     def is_identity(self) -> bool:
         """Whether it does nothing at these values."""
@@ -223,7 +230,7 @@ class LogitsProcessor(Stage):
     def accept(self, state: Any, tokens: Tensor, dist: Dist, ctx: Context) -> Any:
         """The state after ``tokens`` (int64 [R, 1]) were committed.
 
-        ``dist`` is what ``apply`` returned; ctx contains the token.
+        ``dist`` is what ``apply`` returned, ``ctx.given`` what it was given; ctx contains the token.
         """
         return state
 

@@ -50,6 +50,8 @@ def draw(batch: Batch, halt: Halt) -> Drawn:
     if any("scores" in row.request.plan.needs for row in batch.rows):
         logprobs = raw.logprob_of(tokens).double()
     batch.history.append(tokens)
+    if any("entropies" in row.request.plan.needs for row in batch.rows):
+        batch.history.record(raw.entropy)
     after = ctx.scored(ctx.scores + logprobs)
     moved = [pair for session, proposal in proposals for pair in _commit(batch, session, proposal, tokens, after)]
     tested = [part for session, proposal in moved for part in _test(batch, halt, session, proposal, after)]

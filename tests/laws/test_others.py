@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,15 +20,9 @@ from logitmill.core.strategy import Strategy
 VOCAB, ROWS = 40, 5
 PROMPTS, OUTPUTS = [[1, 2, 3], [], [4], [0, 0], [5] * 7], [[2], [3, 3], [], [1, 6, 1, 6], [0]]
 
-SIGNALS: dict[str, tuple[Any, ...]] = {"within": (5, 6)}
-CRITERIA: dict[str, tuple[Any, ...]] = {
-    "max_tokens": (2,),
-    "max_length": (4,),
-    "timeout": (1.0,),
-    "stop": ("cat",),
-    "stop_regex": ("c.t",),
-    "stop_ids": (3,),
-}
+EXAMPLES = runpy.run_path(str(Path(__file__).with_name("examples.py")))
+SIGNALS: dict[str, tuple[Any, ...]] = EXAMPLES["SIGNALS"]
+CRITERIA: dict[str, tuple[Any, ...]] = EXAMPLES["CRITERIA"]
 
 
 def rows(vocab: int = VOCAB, device: str = "cpu") -> Tensor:
@@ -164,7 +160,7 @@ def test_a_stage_says_what_it_is(entry: Any) -> None:
 @pytest.mark.parametrize("entry", list(every_class()))
 def test_traits_are_declared_with_known_words(entry: Any) -> None:
     cls = entry.load()
-    assert cls.needs <= {"history", "text", "scores", "hidden", "companions", "tokenizer"}
+    assert cls.needs <= {"history", "text", "scores", "entropies", "hidden", "companions", "tokenizer"}
     assert set(cls.identity_when) <= set(cls.model_fields)
     assert cls.variadic is None or cls.variadic in cls.model_fields
     if cls.ranks_only:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,27 +21,9 @@ from logitmill.core.stage import LogitsProcessor
 
 INF = float("inf")
 VOCAB, ROWS = 40, 5
-LLAMA, HF = {"dialect": "llamacpp"}, {"dialect": "hf"}
 
-#: values to try the built-in stages at; a stage that is not here is tried at what its fields' defaults and bounds allow
-VALUES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
-    "temperature": [((t,), {}) for t in (0.0, 1e-30, 0.3, 1.0, 7.0)] + [((0.3,), HF)],
-    "dynamic_temperature": [((0.2, 1.5), {}), ((0.0, 2.0, 3.0), {}), ((), {"value": 1.0, "range": 0.5, **LLAMA})],
-    "top_k": [((k,), {}) for k in (0, 1, 5, 39, 40, 1000)] + [((5,), HF), ((1000,), HF)],
-    "top_p": [((p,), {}) for p in (0.0, 0.3, 0.9, 1.0)] + [((0.3,), {"min_keep": 4}), ((0.9,), HF), ((0.0,), HF)],
-    "min_p": [((p,), {}) for p in (0.0, 0.1, 1.0)] + [((0.1,), HF)],
-    "typical": [((0.0,), {}), ((0.5,), {}), ((1.0,), {}), ((0.5,), HF), ((0.5,), LLAMA)],
-    "top_n_sigma": [((n,), {}) for n in (-1.0, 0.5, 1.0, 30.0)],
-    "xtc": [((0.5, 0.05), {}), ((1.0, 0.05), {"protect": (3, 4)}), ((1.0, 0.0), {}), ((0.5, 0.9), {})],
-    "repetition": [((1.3,), {}), ((0.7,), {"over": "output"}), ((1.3,), {"window": 3}), ((1.3,), LLAMA)],
-    "presence": [((0.5,), {}), ((-0.5,), {"over": "all"}), ((0.5,), {"window": 3}), ((0.5,), LLAMA)],
-    "frequency": [((0.5,), {}), ((-0.5,), {"over": "all"}), ((0.5,), {"window": 3}), ((0.5,), LLAMA)],
-    "bias": [(({3: -2.0, 7: 1.5},), {}), ((((5, 2.0), ((1, 2), -3.0), ((4, 5, 6), 1.0)),), {}), (((),), {})],
-    "ban": [((3, 7), {}), ((5, [1, 2], [4, 5, 6]), {}), (([*range(VOCAB)],), {}), (([],), {})],
-    "allow": [((3, 7, 9, 11), {}), ((7, [1, 2]), {}), (([*range(VOCAB)],), {})],
-    "min_tokens": [((0,), {}), ((4,), {}), ((99,), {"ids": (3, 4)})],
-    "no_repeat_ngram": [((n,), {}) for n in (0, 1, 2, 3)],
-}
+VALUES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]]
+VALUES = runpy.run_path(str(Path(__file__).with_name("examples.py")))["PROCESSORS"]
 
 
 def made() -> Iterator[Any]:
