@@ -35,7 +35,7 @@ def each(value: Any, count: int, what: str, many: Any) -> list[Any]:
     if not isinstance(value, many):
         return [value] * count
     if len(value) != count:
-        raise RequestError(f"{len(value)} {what} for {count} prompts")
+        raise RequestError(f"{len(value)} {what} for {count} prompts: give one for all, or a list of one for each")
     return list(value)
 
 
@@ -84,7 +84,7 @@ def seeds_of(seed: Any, plans: Sequence[tuple[Strategy, Plan]], count: int, n: i
     """A seed for each of ``count * n`` requests: given, folded from one, the strategy's default, or fresh."""
     if isinstance(seed, list | tuple):
         if len(seed) != count:
-            raise RequestError(f"{len(seed)} seeds for {count} prompts")
+            raise RequestError(f"{len(seed)} seeds for {count} prompts: give one seed, or a list of one for each")
         return [folded_seed for own in seed for folded_seed in folded(check_seed(own), range(n))]
     if seed is not None:
         return folded(check_seed(seed), range(count * n))

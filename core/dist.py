@@ -90,7 +90,8 @@ class Dist:
     @cached_property
     def entropy(self) -> Tensor:
         """float32 [R, 1]: Shannon entropy in nats."""
-        return -torch.where(self.probs > 0, self.probs * self.logprobs, 0.0).sum(-1, keepdim=True)
+        total = torch.where(self.probs > 0, self.probs * self.logprobs, 0.0).sum(-1, keepdim=True)
+        return 0.0 - total  # and not -total, which is -0 for one token: 1 / entropy would be -inf there
 
     @cached_property
     def max_logit(self) -> Tensor:

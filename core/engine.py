@@ -12,6 +12,7 @@ import torch
 
 from .asking import ask_of, each, encode, is_chat, is_one, seeds_of, token_ids
 from .completion import Completion
+from .dsl.faults import placed
 from .errors import LogitmillError, ModelError, RequestError, StrategyError
 from .loader import plugins
 from .loop import Loop
@@ -251,12 +252,16 @@ class Engine:
             if stage not in prepared:
                 try:
                     prepared[stage] = stage.prepare(self.vocab)
+                except StrategyError as error:
+                    raise placed(error, built.strategy.place_of(stage)) from None
                 except LogitmillError:
                     raise
                 except Exception as error:  # a stranger's stage may raise anything
                     reason = f"{type(error).__name__}: {error}"
                     raise StrategyError(
-                        f"{stage.stage_name!r} cannot be prepared for this model: {reason}", code="prepare"
+                        f"{stage.stage_name!r} cannot be prepared for this model: {reason}",
+                        built.strategy.place_of(stage),
+                        code="prepare",
                     ) from error
 
     def _requests(

@@ -32,6 +32,16 @@ class Span:
         """1-based column of ``start``."""
         return self.start - (self.source.rfind("\n", 0, self.start) + 1) + 1
 
+    @property
+    def end_line(self) -> int:
+        """1-based line of ``end``."""
+        return self.source.count("\n", 0, self.end) + 1
+
+    @property
+    def end_column(self) -> int:
+        """1-based column of ``end``: one past the last character."""
+        return self.end - (self.source.rfind("\n", 0, self.end) + 1) + 1
+
     def excerpt(self, note: str = "") -> str:
         """The line of ``start`` with carets under the span, and ``note`` behind them."""
         begin = self.source.rfind("\n", 0, self.start) + 1
@@ -85,8 +95,8 @@ class StrategyError(LogitmillError, ValueError):
 class StageError(LogitmillError):
     """A stage raised while a row was being decoded. The row ends; its neighbours do not."""
 
-    def __init__(self, message: str, *, stage: str, step: int, row: int) -> None:
-        super().__init__(f"{message} (stage {stage!r}, step {step}, row {row})")
+    def __init__(self, message: str, *, stage: str, step: int, row: int, hint: str = "") -> None:
+        super().__init__(f"{message} (stage {stage!r}, step {step}, row {row})" + (f": {hint}" if hint else ""))
         self.stage, self.step, self.row = stage, step, row
 
 

@@ -36,9 +36,22 @@ _ORDER: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
+_PIECE = regex.compile(r"\\?.", regex.DOTALL)  # a character, with the backslash before it
+_VERBOSE_GROUP = regex.compile(r"\(\?[a-zA-Z0-9]*x")  # (?x:...), whose flag is no flag of the whole
+
+
+def _writable(piece: str, verbose: bool) -> str:
+    """The same part of a pattern as a raw string can hold it. Under (?x) blanks mean nothing, so they stay."""
+    char = piece[-1]
+    if char != '"' and (char.isprintable() or verbose):
+        return piece
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 @dataclass(frozen=True)
 class Pattern:
-    """A regular expression, as ``r"..."`` writes it.
+    r"""A regular expression, as ``r"..."`` writes it: quotes, line ends and what cannot be seen become escapes, \x22.
 
     Run by the ``regex`` package under a length bound and a timeout.
     """
@@ -46,14 +59,23 @@ class Pattern:
     source: str
 
     def __post_init__(self) -> None:
-        if len(self.source) > PATTERN_LENGTH:
-            raise StrategyError(
-                f"a pattern has at most {PATTERN_LENGTH} characters, this one {len(self.source)}", code="pattern"
-            )
+        self._bound(self.source)
         try:
-            regex.compile(self.source)
+            verbose = bool(regex.compile(self.source).flags & regex.VERBOSE or _VERBOSE_GROUP.search(self.source))
         except regex.error as error:
             raise StrategyError(f"not a regular expression: {error}", code="pattern") from None
+        if verbose and any(char in self.source for char in "\n\r"):
+            raise StrategyError("a pattern under (?x) stands on one line", hint="write it without (?x)", code="pattern")
+        written = _PIECE.sub(lambda match: _writable(match[0], verbose), self.source)
+        self._bound(written)
+        object.__setattr__(self, "source", written)
+
+    @staticmethod
+    def _bound(source: str) -> None:
+        if len(source) > PATTERN_LENGTH:
+            raise StrategyError(
+                f"a pattern has at most {PATTERN_LENGTH} characters, this one {len(source)}", code="pattern"
+            )
 
     def search(self, text: str, start: int = 0, *, partial: bool = False) -> Any:
         """The first match from ``start`` on, or None; with ``partial`` also what more text could make one.
@@ -119,6 +141,8 @@ class Constant(Expression):
         for item in self.value if isinstance(self.value, tuple) else (self.value,):
             if isinstance(item, float) and not math.isfinite(item):
                 raise StrategyError(f"a number in an expression is finite, got {item}", code="type")
+            if isinstance(item, int | float) and abs(item) > torch.finfo(torch.float32).max:
+                raise StrategyError(f"a number in an expression is at most 3.4e38, got {item:g}", code="range")
 
     @property
     def kind(self) -> Kind:  # type: ignore[override]  # a constant's kind is its value's

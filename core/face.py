@@ -24,8 +24,8 @@ from .expression import (
 )  # fmt: skip
 from .loader import registry
 from .scalar import Ramp
-from .stage import Schedule, Signal, Stage
-from .strategy import as_test
+from .stage import Schedule, Signal, Stage, StoppingCriterion
+from .strategy import AnyOf
 
 
 def expression_of(value: Any) -> Expression:
@@ -202,9 +202,13 @@ def ramp(start: float, end: float, *, over: float, by: str = "linear") -> Ramp:
 
 def when(test: Any, then: Any, orelse: Any = None) -> Stage:
     """``when test { then } else { orelse }``."""
-    condition = as_test(test)
-    if not isinstance(condition, Expression):
-        raise StrategyError("when takes a condition on signals, not a stopping criterion", code="kind")
+    condition = getattr(test, "expression", test)
+    if not isinstance(condition, Expression) or condition.kind != "truth":
+        got = "not a stopping criterion" if isinstance(condition, StoppingCriterion | AnyOf) else f"got {condition!r}"
+        if isinstance(condition, Expression):
+            got = f"this expression is a {condition.kind}"
+        hint = "write lm.when(lm.signals.entropy < 0.4, ...)"
+        raise StrategyError(f"when takes a condition on signals, {got}", hint=hint, code="kind")
     extra = {} if orelse is None else {"orelse": orelse}
     return registry().stage("when", test=condition, then=then, **extra)
 

@@ -19,11 +19,11 @@ from .context import Context
 from .dist import Dist
 from .errors import LogitmillError, StageError
 from .expression import Expression
-from .planner import Node, leaves
+from .planner import Node
 from .returned import truth_of
 from .session import Fault, Session, bound_now
 from .stage import StoppingCriterion
-from .strategy import AllOf, AnyOf, Not, Test
+from .strategy import AllOf, AnyOf, Not, Test, leaves
 
 Reason = Literal["eos", "stop", "length", "error", "cancelled"]
 #: (row of the history, position where the text begins) -> the visible text from there
@@ -123,7 +123,7 @@ class Halt:
             if not any(ends for _, _, ends in found):
                 found.append((self.default, None, True))
             for test, owner, ends in found:
-                where = {}
+                where: dict[Test, int] = {}
                 for leaf in leaves(test):
                     key = (leaf, None if owner is None else owner.index)
                     if key not in columns:
@@ -208,7 +208,7 @@ class Halt:
         try:
             flags = self.flags(session, lambda: ctx.raw, ctx)[0].tolist()
             self.verdict(session, 0, flags, ctx, text, offsets)
-        except LogitmillError:
+        except (LogitmillError, Fault):
             raise
         except Exception as error:
             raise StageError(f"{type(error).__name__}: {error}", stage="until", step=0, row=0) from error

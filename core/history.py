@@ -138,6 +138,13 @@ class History:
         _, lengths = self.sizes
         self._entropies.scatter_(1, lengths - 1, entropy)
 
+    def recall(self, entropies: Sequence[Sequence[float]]) -> None:
+        """What ``record`` would have held of rows that came with an output: a number for each token of it."""
+        self._entropies = torch.full(self._tokens.shape, float("nan"), device=self.device)
+        for row, (size, own) in enumerate(zip(self.prompt_sizes, entropies, strict=True)):
+            if own:
+                self._entropies[row, size : size + len(own)] = torch.tensor(own, device=self.device)
+
     @property
     def entropies(self) -> Tensor:
         """float32 [R, T]: what was recorded, by place; NaN elsewhere."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +12,15 @@ from torch import Tensor
 
 from .context import Context
 from .dist import Dist
-from .errors import LogitmillError, NumericalError, RequestError, StageError
+from .dsl.faults import placed
+from .errors import LogitmillError, RequestError, StageError, StrategyError
 from .halt import Halt, Offsets
 from .history import History
 from .patch import patched
 from .planner import Plan, plan
 from .rng import Noise, RowNoise, check_seed, folded
 from .session import Fault, Session, Visit
-from .step import faulty, first_trouble, outside, trouble
+from .step import SHOWN, faulty, first_trouble, outside, trouble, unsound
 from .strategy import Strategy
 from .vocab import Vocab
 
@@ -29,7 +32,7 @@ def distribution(strategy: Strategy, logits: Any, prompt: Any, output: Any, seed
         dist, ctx, session, steps = _prepare(built, logits, prompt, output, seed, tokenizer)
         law, visits = session.law(dist, ctx)
     except Fault as fault:
-        raise _error(fault) from fault.cause
+        raise _error(fault, built) from fault.cause
     return _sound(law, steps, visits).dense().probs
 
 
@@ -40,7 +43,7 @@ def draw(strategy: Strategy, logits: Any, prompt: Any, output: Any, seed: Any, t
         dist, ctx, session, steps = _prepare(built, logits, prompt, output, seed, tokenizer)
         proposal = session.propose(dist, ctx)
     except Fault as fault:
-        raise _error(fault) from fault.cause
+        raise _error(fault, built) from fault.cause
     law = _sound(proposal.law(), steps, proposal.visits)
     if bool(outside(law, proposal.tokens).any()):
         raise StageError(
@@ -109,11 +112,8 @@ def _replace(history: History, prompts: Sequence[Sequence[int]], outputs: Sequen
 
 
 def _logits(logits: Any) -> Tensor:
-    try:
-        tensor = logits if isinstance(logits, Tensor) else torch.tensor(logits, dtype=torch.float32)
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"logits are a tensor or lists of numbers, [vocab] or [rows, vocab]: {error}") from None
-    tensor = tensor.detach()
+    tensor = (logits if isinstance(logits, Tensor) else _of_numbers(logits)).detach()
+    _check_dense(tensor)
     if tensor.dim() == 1:
         tensor = tensor.unsqueeze(0)
     if tensor.dim() != 2 or tensor.shape[0] == 0 or tensor.shape[1] == 0:
@@ -122,7 +122,48 @@ def _logits(logits: Any) -> Tensor:
         )
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise RequestError(f"logits are real numbers, got {tensor.dtype}")
-    return tensor.float()
+    single = tensor.float()
+    if tensor.dtype == torch.float64 and bool((tensor.isfinite() & (single == float("inf"))).any()):
+        raise RequestError(f"logits are float32, and {float(tensor.max()):g} is beyond its range: scale them down")
+    return single
+
+
+def _check_dense(tensor: Tensor) -> None:
+    """Raise RequestError for a tensor without a number at each place."""
+    for kind, holds, instead in (
+        ("meta", tensor.is_meta, "run the model on a device that holds values"),
+        ("quantized", tensor.is_quantized, "dequantize() it first"),
+        ("nested", tensor.is_nested, "pad it first"),
+        ("sparse", tensor.layout != torch.strided, "call to_dense() first"),
+    ):
+        if holds:
+            raise RequestError(f"logits are a dense tensor with values in it, got a {kind} one: {instead}")
+
+
+def _of_numbers(logits: Any) -> Tensor:
+    """float64: lists of numbers, or an array."""
+    try:
+        return torch.tensor(logits, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        found = _no_number(logits) or type(logits).__name__
+    except OverflowError:
+        found = "a whole number beyond the range of float32"
+    raise RequestError(f"logits are a tensor or lists of numbers, [vocab] or [rows, vocab]; got {found}")
+
+
+def _no_number(logits: Any) -> str:
+    """What it is that torch made no tensor of."""
+    if not isinstance(logits, list | tuple):
+        return type(logits).__name__
+    if not any(isinstance(row, list | tuple) for row in logits):
+        odd = [value for value in logits if not isinstance(value, numbers.Real)]
+        return f"{reprlib.repr(odd[0])} among them" if odd else ""
+    odd_row = next((row for row in logits if not isinstance(row, list | tuple)), None)
+    if odd_row is not None:
+        return f"{reprlib.repr(odd_row)} among the rows"
+    if len({len(row) for row in logits}) > 1:
+        return "rows of different lengths"
+    return next((found for row in logits if (found := _no_number(row))), "")
 
 
 def _tokens(name: str, tokens: Any, dist: Dist) -> list[list[int]]:
@@ -152,7 +193,8 @@ def _tokens(name: str, tokens: Any, dist: Dist) -> list[list[int]]:
 def _seeds(seed: Any, rows: int) -> list[int]:
     if isinstance(seed, list | tuple):
         if len(seed) != rows:
-            raise RequestError(f"{len(seed)} seeds for {rows} rows")
+            counts = f"{len(seed)} seeds for {rows} row{'s' * (rows > 1)}"
+            raise RequestError(f"{counts}: give one seed, or a list of one for each row")
         return [check_seed(s) for s in seed]
     return folded(check_seed(seed), range(rows))
 
@@ -161,12 +203,16 @@ def _sound(dist: Dist, steps: Sequence[int], visits: Sequence[Visit] = ()) -> Di
     """A Dist there is something to draw from. Raises NumericalError with the first stage at fault, or "logits"."""
     bad = faulty(dist)[:, 0].nonzero()[:, 0].tolist()
     if bad:
-        stage, what = first_trouble(visits) or ("logits", trouble(dist.select(bad[:1])))
-        raise NumericalError(f"{what} among the logits", stage=stage, step=steps[bad[0]], row=bad[0])
+        found = first_trouble(visits)
+        stage, what = found or ("logits", trouble(dist.select(bad[:1])))
+        hint = SHOWN if found else "give finite numbers, and -inf for tokens that cannot come"
+        raise unsound(what, stage, hint, step=steps[bad[0]], row=bad[0])
     return dist
 
 
-def _error(fault: Fault) -> LogitmillError:
+def _error(fault: Fault, built: Plan) -> LogitmillError:
+    if isinstance(fault.cause, StrategyError):
+        return placed(fault.cause, built.place_of(fault.stage))
     if isinstance(fault.cause, LogitmillError):
         return fault.cause
     return StageError(str(fault), stage=fault.stage, step=0, row=0)

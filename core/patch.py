@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from .errors import Path, StrategyError
 from .stage import Stage, StoppingCriterion
-from .strategy import AnyOf, Patch, Step, Strategy, Test
+from .strategy import AnyOf, Patch, Step, Strategy, Test, check_overrides
 
 
 def patched(strategy: Strategy, overrides: Mapping[str, Any] | None = None) -> Strategy:
@@ -20,12 +20,8 @@ def patched(strategy: Strategy, overrides: Mapping[str, Any] | None = None) -> S
     its value a Python value, or a tree from ``core.dsl.read.parse_value``. Raises StrategyError for a path that names
     no stage, more than one, or no field, and for a value the field refuses.
     """
-    if overrides is not None and not (
-        isinstance(overrides, Mapping) and all(isinstance(key, str) for key in overrides)
-    ):
-        raise StrategyError(
-            f'overrides are paths and values, as in {{"heat.value": 0.3}}, got {overrides!r}', code="patch"
-        )
+    if overrides is not None:
+        check_overrides(overrides)
     strategy = _each_block(strategy, patched)
     for patch in strategy.patches:
         strategy = _applied(strategy, patch)
@@ -70,10 +66,10 @@ def _target(strategy: Strategy, path: tuple[str, ...]) -> tuple[int, Stage]:
         raise StrategyError(f"no stage '{name}' to patch", hint=hint, code="patch")
     stage = found[0][1]
     if path[-1] not in type(stage).model_fields:
+        near = difflib.get_close_matches(path[-1], list(type(stage).model_fields), n=1)
         takes = ", ".join(type(stage).model_fields) or "none"
-        raise StrategyError(
-            f"'{stage.stage_name}' has no argument '{path[-1]}'", hint=f"it takes {takes}", code="unknown-argument"
-        )
+        hint = f"did you mean '{near[0]}'?" if near else f"it takes {takes}"
+        raise StrategyError(f"'{stage.stage_name}' has no argument '{path[-1]}'", hint=hint, code="unknown-argument")
     return found[0]
 
 

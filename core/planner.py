@@ -16,10 +16,11 @@ from functools import cached_property
 from typing import Any
 
 from .dsl import kinds
+from .errors import Where
 from .expression import Expression
 from .rng import stage_key
 from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage, StoppingCriterion
-from .strategy import AnyOf, Step, Strategy, Test
+from .strategy import Step, Strategy, Test, expressions, leaves
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,10 @@ class Plan:
     @cached_property
     def expressions(self) -> tuple[Expression, ...]:
         """Every expression anywhere in it, stop tests included."""
-        found = [e for node in self.root.walk() for e in _expressions(node.stage)]
+        found = [e for node in self.root.walk() for e in expressions(node.stage)]
         for pipe in self.root.pipes():
             for leaf in leaves(pipe.stop):
-                found.extend([leaf] if isinstance(leaf, Expression) else _expressions(leaf))  # type: ignore[arg-type]
+                found.extend([leaf] if isinstance(leaf, Expression) else expressions(leaf))
         return tuple(found)
 
     @cached_property
@@ -135,6 +136,12 @@ class Plan:
         signals = [read.signal for expression in self.expressions for read in expression.reads()]
         return (*(node.stage for node in self.nodes), *signals, *criteria)
 
+    def place_of(self, name: str) -> Where | None:
+        """Where the stage of a node's name was written, or else the criterion of that name; None where it was not."""
+        named = [node.stage for node in self.nodes if node.name == name]
+        found = next(iter((*named, *(stage for stage in self.stages if stage.stage_name == name))), None)
+        return None if found is None else self.strategy.place_of(found)
+
     @cached_property
     def needs(self) -> frozenset[str]:
         """What its stages, signals and criteria need, together."""
@@ -143,26 +150,10 @@ class Plan:
     @cached_property
     def host_coupled(self) -> bool:
         """Whether its pipeline waits for the host's text each step."""
-        reads = [read for node in self.root.walk() for e in _expressions(node.stage) for read in e.reads()]
+        reads = [read for node in self.root.walk() for e in expressions(node.stage) for read in e.reads()]
         return any(read.kind == "text" or read.signal.reads_host for read in reads) or any(
             node.stage.reads_host for node in self.root.walk()
         )
-
-
-def _expressions(stage: Stage) -> Iterator[Expression]:
-    for field in type(stage).model_fields:
-        value = getattr(stage, field)
-        if isinstance(value, Expression):
-            yield value
-
-
-def leaves(test: Test | None) -> Iterator[Test]:
-    """The criteria and expressions of a stop test, in order."""
-    if isinstance(test, AnyOf):
-        for part in test.tests:
-            yield from leaves(part)
-    elif test is not None:
-        yield test
 
 
 def plan(strategy: Strategy, *, as_written: bool = False, fragment: bool = False) -> Plan:
@@ -254,3 +245,6 @@ def describe(built: Plan) -> list[dict[str, Any]]:
                 yield from lines(child, depth + 1)
 
     return list(lines(built.root, 0))
+
+
+__all__ = ["Node", "Pipe", "Plan", "describe", "leaves", "plan"]

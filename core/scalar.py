@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
     from .context import Context
     from .dist import Dist
-    from .stage import Schedule
+    from .stage import Schedule, Stage
+
+
+LARGEST = torch.finfo(torch.float32).max
+#: a whole number's NaN
+NO_NUMBER = -(2**63)
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Ramp:
         for name, value in (("start", self.start), ("end", self.end), ("over", self.over)):
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise StrategyError(f"a schedule's {name} is a finite number, got {value!r}", code="type")
+            if abs(value) > LARGEST:
+                raise StrategyError(f"a schedule's {name} is at most 3.4e38, got {value:g}", code="range")
         if self.over <= 0:
             raise StrategyError(f"a schedule runs over at least one token, got {self.over:g}", code="range")
         self.shape.check(self.start, self.end)
@@ -84,14 +91,21 @@ class ScalarType:
             raise PydanticCustomError(
                 "scalar_type", "a number, a schedule or an expression of signals is wanted, got {found}", shown
             )
+        if isinstance(value, numbers.Integral) and abs(int(value)) >= 2**128:  # no float holds it
+            raise _too_large(value, "2^63 - 1" if self.number is int else "3.4e38")
         if not math.isfinite(value):
             raise PydanticCustomError("scalar_finite", "a finite number is wanted, got {value}", {"value": str(value)})
         if self.number is int:
-            if value != math.trunc(value):
+            whole = int(value) if isinstance(value, numbers.Integral) else int(float(value))
+            if value != whole:
                 raise PydanticCustomError(
                     "scalar_whole", "a whole number is wanted, got {value}", {"value": str(value)}
                 )
-            return math.trunc(value)
+            if abs(whole) >= 2**63:  # what an int64 on the device holds
+                raise _too_large(value, "2^63 - 1")
+            return whole
+        if abs(float(value)) > LARGEST:  # what a float32 on the device holds
+            raise _too_large(value, "3.4e38")
         return float(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -100,6 +114,12 @@ class ScalarType:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"type": "integer" if self.number is int else "number"}
+
+
+def _too_large(value: Any, most: str) -> PydanticCustomError:
+    digits = str(value)
+    shown = {"value": digits if len(digits) < 50 else f"a number of {len(digits)} digits", "most": most}
+    return PydanticCustomError("scalar_large", "a number here is at most {most}, got {value}", shown)
 
 
 if TYPE_CHECKING:
@@ -139,6 +159,16 @@ def scalar_type(annotation: Any, metadata: Any = ()) -> ScalarType | None:
     return None
 
 
+def undefined(stage: Stage, written: Stage) -> Tensor | None:
+    """A bool [R, 1]: rows in which an expression in a Scalar field is no number at this step, as 0/0 is none.
+
+    ``stage`` has this step's values, ``written`` the expressions. None where there are none.
+    """
+    values = [getattr(stage, name) for name in stage.scalars if isinstance(getattr(written, name), Expression)]
+    wrong = [value == NO_NUMBER if value.dtype == torch.int64 else value.isnan() for value in values]
+    return torch.cat(wrong, -1).any(-1, keepdim=True) if wrong else None
+
+
 @dataclass(frozen=True)
 class ScalarField:
     """What the core knows of a stage's Scalar field: its number type and its closed bounds."""
@@ -165,11 +195,13 @@ class ScalarField:
         return self._within(torch.cat(parts))
 
     def _within(self, value: Tensor) -> Tensor:
-        if self.number is int:
-            value = value.round().long()
         if self.low is not None or self.high is not None:
-            value = value.clamp(self.low, self.high)
-        return value
+            value = value.clamp(self.low, self.high)  # NaN stays NaN
+        return (
+            torch.where(value.isnan(), NO_NUMBER, value.round().clamp(-(2.0**62), 2.0**62).long())
+            if self.number is int
+            else value
+        )
 
     def upper(self, values: list[Any]) -> float | None:
         """A bound known on the host, or None."""

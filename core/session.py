@@ -21,6 +21,7 @@ from .dist import Dist
 from .errors import LogitmillError
 from .planner import Node, Pipe, Plan
 from .returned import dist_of, state_of, tokens_of, weights_of
+from .scalar import undefined
 from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage
 
 
@@ -161,12 +162,12 @@ class Session:
                 view = ctx.at(node, written)
                 stage = bound_now(node.stage, written, dist, view)
                 if isinstance(stage, LogitsProcessor):
-                    after = stage.apply(dist, self._state(node, rows), view)
-                    out.visits.append(Visit(node, rows, stage, dist, dist_of(after, dist), shared))
+                    after = _sound(stage, written[0], dist_of(stage.apply(dist, self._state(node, rows), view), dist))
+                    out.visits.append(Visit(node, rows, stage, dist, after, shared))
                     dist = after
                     continue
                 if isinstance(stage, Sampler):
-                    law = dist_of(stage.law(dist, self._state(node, rows), view), dist)
+                    law = _sound(stage, written[0], dist_of(stage.law(dist, self._state(node, rows), view), dist))
                     out.visits.append(Visit(node, rows, stage, dist, law, shared))
                     out.laws.append((rows, law))
                     if draws:
@@ -298,6 +299,16 @@ def bound_now(stage: _S, written: Sequence[Stage], dist: Dist, ctx: Context) -> 
         own = [getattr(item, name) for item in written]
         values[name] = None if own[0] is None else scalar.stacked(own, dist, ctx)
     return stage.bound(values)
+
+
+def _sound(stage: Stage, written: Stage, after: Dist) -> Dist:
+    """What a stage made, with NaN in the rows for which an argument of it was no number: they end with an error."""
+    wrong = undefined(stage, written)
+    if wrong is None:
+        return after
+    return Dist(
+        torch.where(wrong, torch.nan, after.logits), after.ids, vocab_size=after.vocab_size, rescued=after.rescued
+    )
 
 
 def _narrowed(stage: Stage, rows: list[int]) -> Stage:

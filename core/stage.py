@@ -14,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
+from .complaints import describe
 from .errors import PluginError, StrategyError
 from .expression import Expression, Kind
 from .scalar import ScalarField, scalar_type
@@ -193,27 +194,6 @@ class Stage(BaseModel):
         return as_strategy(self).until(test)
 
 
-def describe(stage: type[Stage], error: ValidationError) -> str:
-    """Pydantic's account of the first fault, in one line of our words."""
-    fault = error.errors(include_url=False)[0]
-    field = str(fault["loc"][0]) if fault["loc"] else ""
-    where = f"{stage.stage_name}.{field}" if field in stage.model_fields else stage.stage_name
-    context = fault.get("ctx", {})
-    if fault["type"] == "missing":
-        return f"{stage.stage_name} needs {field!r}"
-    if fault["type"] == "extra_forbidden":
-        return f"{stage.stage_name} has no argument {field!r}; it takes {', '.join(stage.model_fields) or 'none'}"
-    bounds = {"greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le"),
-              "greater_than": ("above", "gt"), "less_than": ("below", "lt")}  # fmt: skip
-    if fault["type"] in bounds:
-        words, key = bounds[fault["type"]]
-        return f"{where} must be {words} {context[key]:g}, got {fault['input']!r}"
-    message = str(context.get("error", "")) or fault["msg"]
-    return f"{where}: {message[:1].lower()}{message[1:]}" + (
-        "" if fault["type"].startswith("scalar") or not fault["loc"] else f", got {fault['input']!r}"
-    )
-
-
 class LogitsProcessor(Stage):
     """Logits in, logits out."""
 
@@ -239,6 +219,14 @@ class Sampler(Stage):
     """The distribution a token is drawn from, and the draw. Ends a pipeline."""
 
     kind = "sampler"
+    #: the default ``pick`` draws; a sampler with one of its own says so itself
+    stochastic = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        inherited = next(base for base in cls.__mro__[1:] if issubclass(base, Sampler))
+        if "stochastic" not in vars(cls) and cls.pick is not inherited.pick:
+            cls.stochastic = False
 
     def init(self, ctx: Context) -> State:
         """As LogitsProcessor.init."""

@@ -20,6 +20,8 @@ from .halt import Halt, Verdict
 from .session import Fault, Proposal, Session, Visit
 from .stage import Search
 
+SHOWN = "'logitmill explain' shows what each stage made of its logits"
+
 #: columns of ``Drawn.packed`` ahead of the stop flags
 TOKEN, MODEL_FAULT, LAW_FAULT, LOGPROB, FLAGS = range(5)
 
@@ -175,15 +177,22 @@ def numerical_fault(batch: Batch, slot: int, at: int, proposal: Proposal, raw: D
     row = batch.rows[slot]
     if from_model:
         stage, what = "model", trouble(raw.select([slot]))
+        hint = 'the model itself gave it: load it with dtype="float32" or another quantize'
     else:
         own = proposal.select(at)
         stage, what = first_trouble(own.visits) or (own.visits[-1].node.name, "")
+        hint = SHOWN
         if not what:
             fault = Fault(stage, ValueError(f"pick chose token {int(own.tokens)}, which the law does not hold"))
             row.fail(fault)
             return
-    error = NumericalError(f"{what} among the logits", stage=stage, step=len(row.tokens), row=row.request.index)
+    error = unsound(what, stage, hint, step=len(row.tokens), row=row.request.index)
     row.end(Verdict("error", None), error)
+
+
+def unsound(what: str, stage: str, hint: str, *, step: int, row: int) -> NumericalError:
+    """The error for logits there is nothing to draw from, with what to do about it."""
+    return NumericalError(f"{what} among the logits", stage=stage, step=step, row=row, hint=hint)
 
 
 def first_trouble(visits: Sequence[Visit]) -> tuple[str, str] | None:

@@ -6,6 +6,8 @@ Python.
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
@@ -20,6 +22,8 @@ from .stage import Combinator, Sampler, Search, Stage, StoppingCriterion
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from .dsl.marks import Marks
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,23 @@ def negation(test: Any) -> Test:
     return Inverse(test) if isinstance(test, Expression) else Not((test,))
 
 
+def leaves(test: Test | None) -> Iterator[StoppingCriterion | Expression]:
+    """The criteria and expressions of a stop test, in the order of the text."""
+    if isinstance(test, AnyOf):
+        for part in test.tests:
+            yield from leaves(part)
+    elif test is not None:
+        yield test
+
+
+def expressions(stage: Stage) -> Iterator[Expression]:
+    """What the fields of a stage are written as, where that is an expression."""
+    for name in type(stage).model_fields:
+        value = getattr(stage, name)
+        if isinstance(value, Expression):
+            yield value
+
+
 @dataclass(frozen=True)
 class Patch:
     """``with heat.value=0.3``: a field of a labelled stage, or of the only stage of that name, set from outside."""
@@ -130,6 +151,37 @@ class Patch:
     path: tuple[str, ...]
     value: Any
     where: Where | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        odd = next((number for number in _numbers(self.value) if not _writable(number)), None)
+        if odd is not None:
+            message = f"'{'.'.join(self.path)}' cannot be set to {odd!r}"
+            hint = "numbers are finite, and whole ones go up to 2^64 - 1"
+            raise StrategyError(message, self.where, hint=hint, code="number")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """The numbers in a patch's value, at any depth."""
+    if isinstance(value, numbers.Real):
+        yield float(value) if not isinstance(value, int) else value
+    elif isinstance(value, Mapping):
+        yield from _numbers(tuple(value.items()))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _numbers(part)
+
+
+def _writable(number: float) -> bool:
+    """Whether the language has a way to write it."""
+    return abs(number) < 2**64 if isinstance(number, int) else math.isfinite(number)
+
+
+def check_overrides(overrides: Any) -> None:
+    """Raise StrategyError for anything but a mapping from paths to values."""
+    if not isinstance(overrides, Mapping) or not all(isinstance(key, str) for key in overrides):
+        raise StrategyError(
+            f'overrides are paths and values, as in {{"heat.value": 0.3}}, got {overrides!r}', code="patch"
+        )
 
 
 @dataclass(frozen=True)
@@ -140,6 +192,7 @@ class Strategy:
     stop: Test | None = None
     patches: tuple[Patch, ...] = ()
     where: Where | None = field(default=None, compare=False, repr=False)
+    marks: Marks | None = field(default=None, compare=False, repr=False)  # of a whole document: where its parts stand
 
     # -- building ------------------------------------------------------------------------------------------------------
 
@@ -159,8 +212,11 @@ class Strategy:
         return replace(self, stop=any_of(self.stop, test) if self.stop is not None else as_test(test))
 
     def with_(self, overrides: Mapping[str, Any]) -> Strategy:
-        """This strategy with patches: {"heat.value": 0.3}."""
-        return replace(self, patches=(*self.patches, *(Patch(tuple(k.split(".")), v) for k, v in overrides.items())))
+        """This strategy with patches: {"heat.value": 0.3}. One of the same path as an earlier one takes its place."""
+        check_overrides(overrides)
+        added = {tuple(path.split(".")): value for path, value in overrides.items()}
+        kept = (patch for patch in self.patches if patch.path not in added)
+        return replace(self, patches=(*kept, *(Patch(path, value) for path, value in added.items())))
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -177,6 +233,11 @@ class Strategy:
             if isinstance(step.stage, Combinator | Search):
                 for child in step.stage.children():
                     yield from child.steps()
+
+    def place_of(self, stage: Stage) -> Where | None:
+        """Where one of its stages was written; for one that a patch made, where the one it stands for was."""
+        where = None if self.marks is None else self.marks.of(stage)
+        return where or next((step.where for step in self.steps() if step.stage is stage), None)
 
     @property
     def complete(self) -> bool:
@@ -218,7 +279,7 @@ class Strategy:
         """From a file: .yaml, .yml, .json, or text by any other name. A file is a trusted source."""
         from .dsl import read
 
-        return read.from_file(FilePath(path))
+        return read.from_file(_file_path(path))
 
     @classmethod
     def of(cls, value: Any) -> Strategy:
@@ -245,7 +306,7 @@ class Strategy:
         """To a file, in the form its name asks for: .yaml, .yml, .json, or text."""
         from .dsl import write
 
-        write.to_file(self, FilePath(path))
+        write.to_file(self, _file_path(path))
 
     @property
     def hash(self) -> str:
@@ -254,11 +315,13 @@ class Strategy:
 
         return write.fingerprint(self)
 
-    def check(self, ignore: Sequence[str] = ()) -> list[Any]:
-        """Warnings about what is legal and probably not meant."""
+    def check(self, ignore: Sequence[str] = (), tokenizer: Any = None) -> list[Any]:
+        """Warnings about what is legal and probably not meant; with a tokenizer also what only that can tell."""
         from .dsl import check
+        from .vocab import Vocab, checked_tokenizer
 
-        return check.warnings(self, ignore)
+        vocab = None if tokenizer is None else Vocab(len(checked_tokenizer(tokenizer)), tokenizer)
+        return check.warnings(self, ignore, vocab=vocab)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -271,7 +334,9 @@ class Strategy:
         """float32 [R, V]: the probabilities of the law for logits [V] or [R, V]; fragments too.
 
         ``prompt`` and ``output`` are token ids: one list for all rows or one for each. Stages that follow the output
-        (phases, for instance) are replayed over it.
+        (phases, for instance) are replayed over it. The state of any other stage (mirostat's mu, for instance) is what
+        it is at the end of the prompt: what moved it later were logits that are not known here. For the same reason
+        what a phase's until asks of the distribution is asked of ``logits`` at each of its steps.
         """
         from .offline import distribution
 
@@ -280,7 +345,7 @@ class Strategy:
     def draw(self, logits: Any, prompt: Any = None, output: Any = None, seed: Any = 0, tokenizer: Any = None) -> Tensor:
         """int64 [R]: token ids from the planned pipeline and its sampler.
 
-        Row i draws with fold(seed, i), or its own of a list.
+        Row i draws with fold(seed, i), or its own of a list. History and states are as in ``distribution``.
         """
         from .offline import draw
 
@@ -301,6 +366,13 @@ class Strategy:
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"$ref": "#/$defs/strategy"}
+
+
+def _file_path(path: Any) -> FilePath:
+    try:
+        return FilePath(path)
+    except TypeError:
+        raise StrategyError(f"a file is named by its path, text or a pathlib.Path, got {path!r}", code="file") from None
 
 
 def as_strategy(value: Any) -> Strategy:

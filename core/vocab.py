@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import reprlib
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .errors import StrategyError
+from .errors import RequestError, StrategyError
+
+
+def checked_tokenizer(tokenizer: Any) -> Any:
+    """The tokenizer itself, or None. Raises RequestError for anything else, a model's name for instance."""
+    if tokenizer is None or (hasattr(tokenizer, "eos_token_id") and callable(tokenizer)):
+        return tokenizer
+    shown = reprlib.repr(tokenizer) if isinstance(tokenizer, str) else type(tokenizer).__name__
+    raise RequestError(f"tokenizer= takes the object itself, such as engine.tokenizer, got {shown}")
 
 
 class Vocab:
@@ -20,7 +29,7 @@ class Vocab:
     def __init__(
         self, size: int, tokenizer: Any = None, eos_ids: tuple[int, ...] = (), device: torch.device | str = "cpu"
     ) -> None:
-        self.size, self.tokenizer, self.device = size, tokenizer, torch.device(device)
+        self.size, self.tokenizer, self.device = size, checked_tokenizer(tokenizer), torch.device(device)
         if not eos_ids and tokenizer is not None and tokenizer.eos_token_id is not None:
             eos_ids = (int(tokenizer.eos_token_id),)
         self.eos_ids = eos_ids
@@ -40,9 +49,22 @@ class Vocab:
         return texts[: self.size] + [""] * (self.size - len(texts))
 
     @cached_property
+    def _by_text(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for token, text in enumerate(self.texts):
+            found.setdefault(text, []).append(token)
+        return found
+
+    def written(self, text: str) -> list[int]:
+        """The ids whose text is exactly this, ascending. Needs a tokenizer."""
+        return list(self._by_text.get(text, ())) if text else []
+
+    @cached_property
     def special_ids(self) -> frozenset[int]:
         """Ids that decoding skips. Empty without a tokenizer."""
-        return frozenset() if self.tokenizer is None else frozenset(self.tokenizer.all_special_ids)
+        from .tokens import special_ids
+
+        return frozenset() if self.tokenizer is None else special_ids(self.tokenizer)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no special tokens added."""

@@ -40,9 +40,11 @@ def make(resolver: Resolver, stage: type[S], call: syntax.Call, scope: Scope, bl
     if missing:
         raise missing_error(stage, known[missing[0]], call.name.where)
     try:
-        return stage(**values)
+        made = stage(**values)
     except StrategyError as error:
         raise fault(stage, error, given, scope, call) from None
+    resolver.marks.note(made, call.where, {item.field.name: item.value for item in given})
+    return made
 
 
 def changed(resolver: Resolver, stage: Stage, key: syntax.Word, value: syntax.Value, scope: Scope) -> Any:

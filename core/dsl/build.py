@@ -123,7 +123,7 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     # values
 
     def ramp(self, children: Children) -> syntax.Ramp:
-        by = self._word(children[6]) if len(children) == 7 else None
+        by = children[6] if len(children) == 7 else None
         return syntax.Ramp(children[0], children[2], children[4], by, where=self._over(children))
 
     def either(self, children: Children) -> syntax.Either:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from lark import Lark, Token
@@ -127,6 +128,7 @@ def _character(text: str, at: int, file: str | None) -> StrategyError:
 def _explain(failure: Failure) -> tuple[str, str]:
     """Message and hint for an unexpected token, the most telling reading first."""
     kind, accepts, before = failure.token.type, failure.accepts, failure.before
+    start = failure.token.start_pos or 0
     last = before.type if before is not None else None
     begins = kind in {"NAME", "NUMBER", "STRING", "RAWSTRING", "LSQB", "TRUE", "FALSE", "NOT", "WHEN", "LBRACE"}
     if kind in ("RPAR", "RSQB", "RBRACE") and _stray_closer(failure):
@@ -141,6 +143,10 @@ def _explain(failure: Failure) -> tuple[str, str]:
         return f"forgotten ',' before the {failure.found}", "arguments and items are separated by ','"
     if kind in ("NAME", "NOT") and "OR" in accepts:
         return f"forgotten 'and' or 'or' before '{failure.token}'", "two tests are joined by 'and' or 'or'"
+    if kind == "DOT" and "NUMBER" in accepts and (digits := re.match(r"[0-9]+", failure.text[start + 1 :])):
+        return "a number without a digit before its point", f"write 0.{digits[0]}"
+    if kind == "STRING" and last == "LBRACE":
+        return f"unexpected {failure.found}", "JSON is read from a file named .json, a dict by Strategy.from_dict"
     if kind == "EQUAL" and "LPAR" in accepts:
         return "unexpected '=' after a stage", f"arguments stand in brackets: {before}(...)"
     if kind == "COMMA" and "VBAR" in accepts:

@@ -13,13 +13,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import Path, StrategyError
+from ..expression import Pattern
 from . import syntax
 from .parse import check_depth, parse_expression, parse_program
 from .places import Places, found, join
+from .scan import MAX_NESTING
+from .scope import did_you_mean
 
 _REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:@(\d+))?", re.ASCII)
 _BODY = ("pipeline", "until", "with")
 _STAGE = ("args", "block", "blocks", "as")
+_IN_DOCUMENTS = 2  # ban(1) is {"tokens": [1]} here: a list in what text writes without one, a pair in a map
 _MAX_CONTAINERS = 250  # lists and mappings inside one another: some three for each level of the language
 
 
@@ -33,7 +37,7 @@ def read_program(document: object, file: str | None = None) -> syntax.Program:
     if not isinstance(document, Mapping):
         raise reader.wrong("", "a document is a mapping", f"got {found(document)}: write dsl: 1 and main: ...")
     program = reader.program(document)
-    check_depth(program)
+    check_depth(program, MAX_NESTING + _IN_DOCUMENTS)
     return program
 
 
@@ -188,6 +192,9 @@ class _Reader(Places):
     def short(self, node: Mapping[Any, Any], path: str, beside: tuple[str, ...]) -> tuple[str, Any]:
         """Name and argument of ``{top_p: 0.9}``."""
         names = [key for key in node if key not in beside]
+        odd = next((str(name) for name in names[1:] if did_you_mean(str(name), beside)), None)
+        if odd is not None:
+            raise self.wrong(join(path, odd), f"unknown key {odd!r}", did_you_mean(odd, beside), code="unknown-key")
         if len(names) != 1 or not isinstance(names[0], str):
             message = "a stage has one name" if len(names) > 1 else "a stage without a name"
             raise self.wrong(path, message, "write one stage an item: - top_p: 0.9")
@@ -251,13 +258,13 @@ class _Reader(Places):
             case bool():
                 return syntax.Truth(node, where=where)
             case int() | float():
-                if not math.isfinite(node) or (isinstance(node, int) and abs(node) >= 2**64):
+                if not isinstance(node, int) and not math.isfinite(node):
+                    raise self.wrong(path, f"{node} is no number here", "a finite number is wanted", code="number")
+                if isinstance(node, int) and abs(node) >= 2**64:
                     raise self.wrong(path, "a number too large", "whole numbers go up to 2^64 - 1", code="number")
                 return syntax.Number(node, where=where)
             case str():
-                if any("\ud800" <= char <= "\udfff" for char in node):
-                    raise self.wrong(path, "half of a surrogate pair in a string", code="escape")
-                return syntax.Text(node, where=where)
+                return syntax.Text(self.paired(node, path), where=where)
             case list() | tuple():
                 return syntax.ListOf(
                     tuple(self.value(item, f"{path}[{i}]") for i, item in enumerate(node)), where=where
@@ -271,13 +278,25 @@ class _Reader(Places):
                 parsed: syntax.Value = self.text(text, path, parse_expression)
                 return parsed
             case {"regex": str() as pattern, **rest} if not rest:
-                return syntax.Text(pattern, raw=True, where=where)
+                return syntax.Text(self.pattern(pattern, path), raw=True, where=where)
             case {"pipeline": _}:
                 return self.braced(node, path)
             case None:
                 raise self.wrong(path, "null is no value", "leave the key out to have the default")
         hint = "a mapping here is {ramp: [a, b], over: n}, {expr: ...}, {regex: ...} or {pipeline: [...]}"
         raise self.wrong(path, f"{found(node)} is no value", hint)
+
+    def paired(self, text: str, path: str) -> str:
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise self.wrong(path, "half of a surrogate pair in a string", code="escape")
+        return text
+
+    def pattern(self, source: str, path: str) -> str:
+        """A pattern as r"..." can write it, so that ``fmt`` makes no plain string of it."""
+        try:
+            return Pattern(self.paired(source, path)).source
+        except StrategyError as error:
+            raise self.wrong(path, error.message, error.hint, code=error.code) from None
 
     def test(self, node: object, path: str) -> syntax.Value:
         """``any`` or ``all`` of a list, ``not`` of a test, ``{"stop": ...}``, ``{"expr": ...}``, or a test's text."""

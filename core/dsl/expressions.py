@@ -40,11 +40,13 @@ def build(resolver: Resolver, node: syntax.Value, scope: Scope) -> Expression:
         if bound is not None:
             return build(resolver, bound.value, bound.scope)
         try:
-            return _build(resolver, node, scope)
+            made = _build(resolver, node, scope)
         except StrategyError as error:
             if error.where is not None:
                 raise
             raise StrategyError(error.message, node.where, hint=error.hint, code=error.code) from None
+        resolver.marks.note(made, node.where)
+        return made
 
 
 def _height(node: syntax.Value) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..complaints import complaints
 from ..errors import Span, StrategyError, Where
 from ..stage import Stage
 from . import syntax
@@ -69,7 +70,7 @@ def fault(
         return placed(error, call.name.where)
     by_name = {item.field.name: item for item in given}
     faults = []
-    for detail in cause.errors(include_url=False):
+    for detail in complaints(cause):
         loc = detail["loc"]
         item = by_name.get(str(loc[0])) if loc else None
         if item is None:
@@ -104,6 +105,9 @@ def _in_words(stage: type[Stage], field: Field, detail: Any, node: syntax.Value 
     if kind == "block":
         message = detail["msg"][:1].lower() + detail["msg"][1:]
         return StrategyError(f"{name}: {message}", where, hint=f"it takes {field.wanted}", code="type")
+    if kind == "scalar_large":
+        most = detail["ctx"]["most"]
+        return StrategyError(f"{name} is out of range", where, hint=f"it is at most {most}; {got}", code="range")
     if kind == "scalar_kind":
         got += f", which is a {detail['ctx']['kind']}"
     if kind in ("too_short", "string_too_short"):
@@ -114,7 +118,8 @@ def _in_words(stage: type[Stage], field: Field, detail: Any, node: syntax.Value 
             else f"at least {least} of them"
         )
         return StrategyError(f"{name} is too short", where, hint=f"it takes {what}", code="range")
-    return StrategyError(f"{name} takes {field.wanted}", where, hint=got, code="type")
+    hint = (did_you_mean(node.value, field.words) if isinstance(node, syntax.Text) else "") or got
+    return StrategyError(f"{name} takes {field.wanted}", where, hint=hint, code="type")
 
 
 def _bound(detail: Any) -> str:

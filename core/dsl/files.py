@@ -1,4 +1,4 @@
-"""YAML and JSON text to plain dicts and lists, with nothing in it that could surprise.
+"""What a file says: its text, and YAML and JSON as plain dicts and lists, with nothing in it that could surprise.
 
 YAML by the 1.2 core schema, read from ruamel.yaml's events: 1e-3 is a number; 1:30, yes and on are text. No tags, no
 anchors, no second document, no key twice.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path as FilePath
 from typing import Any
 
-from ..errors import Path, Span, StrategyError
-from .scan import MAX_NESTING, normalise
+from ..errors import Path, Span, StrategyError, Where
+from .scan import MAX_BYTES, MAX_NESTING, normalise
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -21,8 +22,30 @@ _WORDS = {"null": None, "Null": None, "NULL": None, "~": None, "": None,
 _MAX_DEPTH = 4 * MAX_NESTING  # a block of the language is some four lists and mappings of a document
 
 
-def read_json(text: str, file: str | None = None) -> Any:
-    """What a JSON text says. Raises StrategyError for anything that is no JSON, for NaN and for a key given twice."""
+def read_text(path: FilePath, shown: str, where: Where | None = None) -> str:
+    """The text of a file, called ``shown`` in errors. Raises StrategyError where it cannot be read or is too large."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) <= MAX_BYTES:
+            return data.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise StrategyError(f"{shown} cannot be read: {file_trouble(error)}", where, code="file") from None
+    raise StrategyError(f"{shown} is larger than {MAX_BYTES:,} bytes", where, code="too-long")
+
+
+def file_trouble(error: OSError | ValueError) -> str:
+    """Why a file cannot be read or written, in words."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "it is not UTF-8" if isinstance(error, UnicodeError) else f"no file has such a name ({error})"
+
+
+def read_json(text: str, file: str | None = None, *, infinite: bool = False) -> Any:
+    """What a JSON text says. Raises StrategyError for anything that is no JSON, and for a key given twice.
+
+    NaN and Infinity are no numbers there; with ``infinite`` they are read, since Python writes them.
+    """
     text = normalise(text, file)
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -39,7 +62,7 @@ def read_json(text: str, file: str | None = None) -> Any:
         raise StrategyError(f"{name} is no number", Path("the document", file), code="number")
 
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=None if infinite else constant)
     except json.JSONDecodeError as error:
         reason = error.msg[:1].lower() + error.msg[1:]
         raise StrategyError(f"not JSON: {reason}", Span(text, error.pos, error.pos + 1, file), code="json") from None

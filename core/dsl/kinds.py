@@ -37,6 +37,7 @@ def check(strategy: Strategy, place: Place = Place.TOP) -> None:
     before: Step | None = None
     for step in strategy.pipeline:
         where = step.where or strategy.where
+        check_place(type(step.stage), place, where)
         if isinstance(step.stage, Combinator | Search):
             for block in step.stage.children():
                 check(block, Place.inside(type(step.stage), place))
@@ -62,7 +63,19 @@ def check_stage(step: Step, before: Step | None, place: Place, where: Where | No
     if isinstance(stage, Search):
         _check_search(stage, place, where)
     elif isinstance(stage, Combinator):
-        _check_combinator(stage, place, where)
+        check_place(type(stage), place, where)
+        _check_combinator(stage, where)
+
+
+def check_place(stage: type[Stage], place: Place, where: Where | None) -> None:
+    """Raise StrategyError where a stage of this type cannot stand at ``place``, whatever it holds."""
+    if issubclass(stage, Combinator) and stage.sequential and place is Place.BRANCH:
+        raise _wrong(
+            f"'{stage.stage_name}' in a block that a row is in for a token at a time",
+            where,
+            f"'{stage.stage_name}' stands in a whole strategy: put what is around it into its blocks",
+            "place",
+        )
 
 
 def check_stop(place: Place, where: Where | None) -> None:
@@ -138,15 +151,8 @@ def _check_search(stage: Search, place: Place, where: Where | None) -> None:
             raise _wrong(message, block.where or where, "end the block in one: ... | sample", "no-sampler")
 
 
-def _check_combinator(stage: Combinator, place: Place, where: Where | None) -> None:
+def _check_combinator(stage: Combinator, where: Where | None) -> None:
     name = stage.stage_name
-    if stage.sequential and place is Place.BRANCH:
-        raise _wrong(
-            f"'{name}' in a block that a row is in for a token at a time",
-            where,
-            "it stands in a whole strategy",
-            "place",
-        )
     blocks: tuple[Any, ...] = stage.children()
     for block in blocks[:-1] if stage.sequential else ():
         search = next((step.stage for step in block.steps() if isinstance(step.stage, Search)), None)

@@ -5,15 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import Span
+from ..errors import Span, StrategyError
 from . import render, syntax
+from .parse import parse_program
 
 WIDTH = 100
 INDENT = "    "
+_ROUNDS = 8  # of laying out; the second changes little, and few need a third
 
 
 def format_program(program: syntax.Program) -> str:
     """The canonical text of a program, ending in a newline. Formatting it again changes nothing."""
+    text = _Layout(list(program.comments)).program(program)
+    for _ in range(_ROUNDS if program.comments else 0):
+        again = _again(text)
+        if again == text:
+            break
+        text = again
+    return text
+
+
+def _again(text: str) -> str:
+    """``text`` laid out once more: a comment that stood where no line could take it has moved, and made room."""
+    try:
+        program = parse_program(text)
+    except StrategyError:  # longer than a text may be, now that it stands on many lines
+        return text
     return _Layout(list(program.comments)).program(program)
 
 
@@ -89,11 +106,15 @@ class _Layout:
             laid = [*self._before(_end(item)), render.use(item)]
         else:
             flat = f"{render.head(item)} = {render.body(item.body)}"
+            above = self._before(_start(item.body))
             if len(flat) <= WIDTH and not self._commented(item):
-                laid = [flat]
+                laid = [*above, flat]
             else:
-                above = self._before(_start(item.body))
-                laid = [*above, f"{render.head(item)} =", *_indented(self.body(item.body, len(INDENT)))]
+                body = self.body(item.body, len(INDENT))
+                while body[0].startswith("#"):
+                    above.append(body.pop(0))
+                fits = body == [render.body(item.body)] and len(flat) <= WIDTH
+                laid = [*above, flat] if fits else [*above, f"{render.head(item)} =", *_indented(body)]
         return lines + self._behind(laid, item, _start(following) if following is not None else None)
 
     # strategies
@@ -109,6 +130,10 @@ class _Layout:
             lines += self._before(_start(stage))
             mark = "| " if position else ""
             laid = self._stage(stage, column + len(mark))
+            lines += self._before(_end(stage))  # what stands where no line of it can take a comment, before its label
+            alone = not position and laid == [render.stage(stage)] and not self._commented(body)
+            if alone and len(flat) + column <= WIDTH:
+                return [*lines, flat]
             lines += self._behind(
                 [mark + laid[0], *laid[1:]], stage, _start(rest[position]) if position < len(rest) else None
             )
@@ -179,7 +204,8 @@ class _Layout:
 
     def _argument(self, arg: syntax.Arg) -> list[str]:
         flat = render.argument(arg)
-        if len(flat) + len(INDENT) <= WIDTH and not self._commented(arg):
+        fits = len(flat) + len(INDENT) <= WIDTH
+        if fits and not self._commented(arg):
             return [flat]
         mark = (
             f"{arg.key.text}="
@@ -190,12 +216,12 @@ class _Layout:
         )
         if isinstance(arg.value, syntax.Block):
             laid = self._block(arg.value)
-        elif isinstance(arg.value, syntax.ListOf | syntax.MapOf) and not self._commented(arg):
-            laid = _filled(arg.value)
-        else:
-            above = self._before(_end(arg))
+            return [mark + laid[0], *laid[1:]]
+        above = self._before(_end(arg))
+        if fits or not isinstance(arg.value, syntax.ListOf | syntax.MapOf):
             return [*above, flat]
-        return [mark + laid[0], *laid[1:]]
+        laid = _filled(arg.value)
+        return [*above, mark + laid[0], *laid[1:]]
 
 
 def _filled(node: syntax.ListOf | syntax.MapOf) -> list[str]:

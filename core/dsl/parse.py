@@ -35,7 +35,7 @@ def parse_expression(text: str, file: str | None = None) -> syntax.Value:
     return value
 
 
-def check_depth(root: syntax.Node) -> None:
+def check_depth(root: syntax.Node, limit: int = scan.MAX_NESTING) -> None:
     """Refuse a tree nested deeper than 64, so that what walks it may recurse."""
     todo: list[tuple[Any, int]] = [(root, 0)]
     while todo:
@@ -47,7 +47,7 @@ def check_depth(root: syntax.Node) -> None:
             continue
         if isinstance(node, _DEEPER):
             depth += 1
-        if depth > scan.MAX_NESTING:
+        if depth > limit:
             raise scan.too_deep(node.where)
         names: tuple[str, ...] = type(node).__match_args__
         for name in reversed(names):
@@ -56,7 +56,9 @@ def check_depth(root: syntax.Node) -> None:
             todo.append((child, depth + chained))
 
 
-_DEEPER = (syntax.Minus, syntax.Not, syntax.Block, syntax.ListOf, syntax.MapOf, syntax.Call)
+_DEEPER = (
+    syntax.Minus, syntax.Not, syntax.Both, syntax.Either, syntax.Block, syntax.ListOf, syntax.MapOf, syntax.Call,
+)  # fmt: skip
 
 
 @cache

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StrategyError
-from . import syntax
+from ..errors import Span, StrategyError, Where
+from . import render, syntax
 from .document import read_program
-from .files import read_json, read_yaml
-from .parse import parse_expression, parse_program
-from .scan import MAX_BYTES
+from .files import read_json, read_text, read_yaml
+from .parse import check_depth, parse_expression, parse_program
+from .scan import MAX_NESTING, check_nesting
 from .scope import Scope, Source
 
 if TYPE_CHECKING:
@@ -48,13 +48,7 @@ def from_file(path: FilePath, *, registry: Registry | None = None) -> Strategy:
 def program_of_file(path: FilePath) -> syntax.Program:
     """The tree of a file, for ``fmt``. Raises StrategyError for a file that cannot be read."""
     name = str(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise StrategyError(f"{name} is larger than {MAX_BYTES:,} bytes", code="too-long")
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise StrategyError(f"{name} cannot be read: {reason}", code="file") from None
+    text = read_text(path, name)
     if path.suffix.lower() in YAML_SUFFIXES:
         return read_program(read_yaml(text, name), name)
     if path.suffix.lower() in JSON_SUFFIXES:
@@ -66,7 +60,38 @@ def resolve(program: syntax.Program, source: Source | None = None, registry: Reg
     """The strategy of a tree. ``registry``: the process's own where none is given."""
     from .resolve import Resolver
 
-    return Resolver(_registry(registry), source).program(program)
+    strategy = Resolver(_registry(registry), source).program(program)
+    if program.version is not None or not isinstance(program.where, Span) or _deep(program):
+        _check_written(strategy, program)
+    return strategy
+
+
+def _deep(program: syntax.Program) -> bool:
+    """Whether a text comes near the limit: its canonical form may have a list around what it writes without one."""
+    try:
+        check_depth(program, MAX_NESTING - 4)
+    except StrategyError:
+        return True
+    return False
+
+
+def _check_written(strategy: Strategy, program: syntax.Program) -> None:
+    """Refuse what nobody could read again: definitions and documents may say more than one text can hold."""
+    from .lower import lower
+
+    try:
+        tree = lower(strategy)
+        check_depth(tree)
+        check_nesting(render.body(tree))
+    except StrategyError as error:
+        if error.code != "too-deep":
+            raise
+        message = f"nested deeper than {MAX_NESTING} levels once it is written out"
+        raise StrategyError(message, _place(program), hint="make it flatter", code="too-deep") from None
+
+
+def _place(program: syntax.Program) -> Where:
+    return program.main.name.where if program.main is not None else program.where
 
 
 def parse_value(text: str) -> syntax.Value:

@@ -90,13 +90,8 @@ def _quoted(char: str) -> str:
     return f"\\u{0xD800 + (code - 0x10000 >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
-def reads_better_raw(text: str) -> bool:
-    """Whether r"..." spares escapes, as it does for most regular expressions."""
-    return "\\" in text and _fits_raw(text)
-
-
 def _fits_raw(text: str) -> bool:
-    return '"' not in text and all(char.isprintable() for char in text)
+    return not any(char in text for char in '"\n\r')
 
 
 def argument(node: syntax.Arg) -> str:

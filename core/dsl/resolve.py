@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ..errors import PluginError, Span, StrategyError, Where
 from ..registry import Entry, Registry
@@ -13,7 +14,8 @@ from . import syntax
 from .arguments import changed, make
 from .expressions import build
 from .faults import placed
-from .kinds import Place, check_labels, check_stage, check_stop
+from .kinds import Place, check_labels, check_place, check_stage, check_stop
+from .marks import Marks
 from .scan import MAX_NESTING
 from .scope import Bound, Definition, Scope, Source, did_you_mean, read_scope
 
@@ -22,16 +24,24 @@ MAX_WORK = 20_000  # stages made while reading one document
 MAX_VISITS = 100_000  # values and blocks read, parameters expanded
 
 
+#: what stands where a name of this kind was looked for in vain
+_WANTED = {"signal": "here stand numbers, signals and functions of them; 'logitmill stages' lists the signals"}
+
+
 class Resolver:
     """Resolves one document."""
 
     def __init__(self, registry: Registry, source: Source | None = None) -> None:
         self.registry, self.source = registry, source or Source()
+        self.marks = Marks()
         self._depth, self._work, self._visits = 0, 0, 0
+        self._deepest = 0  # what _depth has been at most, since the outermost let being expanded began
         self._place = Place.TOP
+        self._defines = False  # whether the document has a let beside main
         self._open: list[Definition] = []  # the lets being expanded, outermost first
         self._written: dict[Definition, Strategy] = {}  # what a let says with its defaults
         self._done: dict[Definition, Strategy] = {}  # the same with its patches applied, as others meet it
+        self._heights: dict[Definition, int] = {}  # how many levels that was
 
     def program(self, program: syntax.Program) -> Strategy:
         """What ``main`` says. Raises StrategyError at the first mistake.
@@ -39,6 +49,7 @@ class Resolver:
         Every definition is checked, used or not; one that has to be given something, where it is called.
         """
         scope = read_scope(program, self.registry, self.source)
+        self._defines = len(scope.lets) > 1
         for item in program.items:
             if isinstance(item, syntax.Let) and (item.name.text == "main" or not item.needs):
                 self._expand(scope.lets[item.name.text], {}, item.name.where)
@@ -46,12 +57,13 @@ class Resolver:
             names = ", ".join(item.name.text for item in program.items if isinstance(item, syntax.Let))
             hint = f"it defines {names}: write let main = ..." if names else "write let main = ..."
             raise StrategyError("this document has no 'main'", program.where, hint=hint, code="no-main")
-        return self._written[scope.lets["main"]]
+        return replace(self._written[scope.lets["main"]], marks=self.marks)
 
     @contextmanager
     def deeper(self, where: Where, levels: int = 1) -> Iterator[None]:
         """One level further in: blocks, lets and expressions together go 64 deep."""
         self._depth += levels
+        self._deepest = max(self._deepest, self._depth)
         self._visits += 1
         try:
             if self._depth > 2 * MAX_NESTING:
@@ -59,7 +71,7 @@ class Resolver:
                     "nested too deep once its definitions are expanded", where, hint="make it flatter", code="too-deep"
                 )
             if self._visits > MAX_VISITS:
-                raise _too_large("this grows too large once its parameters are expanded", where)
+                raise self._too_large("this is too large", " once its parameters are expanded", where)
             yield
         finally:
             self._depth -= levels
@@ -71,20 +83,26 @@ class Resolver:
         known = scope.stages.get(name.text, name.text)
         entry = self.registry.find(known)
         if entry is None:
+            if kinds == ("signal",) and name.text.lower() in ("nan", "inf", "infinity"):
+                hint = "a finite number is wanted"
+                raise StrategyError(f"{name.text} is no number here", name.where, hint=hint, code="number")
             names = [entry.name for entry in self.registry.entries.values() if entry.kind in kinds]
-            hint = did_you_mean(name.text, [*names, *scope.stages, *more]) or "'logitmill stages' lists what there is"
-            raise StrategyError(f"unknown stage '{name.text}'", name.where, hint=hint, code="unknown-stage")
+            wanted = kinds[0] if kinds == ("signal",) else "stage"
+            listed = "'logitmill stages' lists what there is"
+            hint = did_you_mean(name.text, [*names, *scope.stages, *more]) or _WANTED.get(wanted, listed)
+            raise StrategyError(f"unknown {wanted} '{name.text}'", name.where, hint=hint, code="unknown-stage")
         return entry
 
     def make(self, entry: Entry, call: syntax.Call, scope: Scope, block: syntax.Block | None = None) -> Stage:
         """The stage of a call of ``entry``."""
         self._work += 1
         if self._work > MAX_WORK:
-            raise _too_large(f"reading this takes more than {MAX_WORK:,} stages", call.where)
+            raise self._too_large(f"reading this takes more than {MAX_WORK:,} stages", "", call.where)
         try:
             stage = entry.load()
         except PluginError as error:
             raise StrategyError(str(error), call.name.where, code="plugin") from error
+        check_place(stage, self._place, call.name.where)
         if call.revision is not None and call.revision != stage.revision:
             raise StrategyError(
                 f"unknown revision '{entry.name}@{call.revision}'",
@@ -93,6 +111,12 @@ class Resolver:
                 code="revision",
             )
         return make(self, stage, call, scope, block)
+
+    def _too_large(self, message: str, expanded: str, where: Where) -> StrategyError:
+        """``expanded`` is what definitions have to do with it, where there are any."""
+        if self._defines:
+            return StrategyError(message + expanded, where, hint="expand less with 'let'", code="too-large")
+        return StrategyError(message, where, hint="take some out", code="too-large")
 
     # strategies
 
@@ -131,7 +155,9 @@ class Resolver:
                 steps.append(step)
                 size += 1 + sum(len(list(child.steps())) for child in _children(step.stage))
             if size > MAX_STAGES:
-                raise _too_large(f"more than {MAX_STAGES:,} stages once its definitions are expanded", item.where)
+                raise self._too_large(
+                    f"more than {MAX_STAGES:,} stages", " once its definitions are expanded", item.where
+                )
         if node.until is not None:
             stop = self.test(node.until, scope)
         if stop is not None:
@@ -143,16 +169,18 @@ class Resolver:
     def _patched(self, strategy: Strategy, patches: tuple[syntax.Patch, ...], scope: Scope) -> Strategy:
         from ..patch import target
 
-        made = []
+        made: dict[tuple[str, ...], Patch] = {}  # a later one of the same path takes an earlier one's place
         for patch in patches:
             path = tuple(patch.path.text.split("."))
             try:
                 stage = target(strategy, path)
                 word = syntax.Word(path[-1], where=patch.path.where)
-                made.append(Patch(path, changed(self, stage, word, patch.value, scope), patch.where))
+                value = changed(self, stage, word, patch.value, scope)
             except StrategyError as error:
                 raise placed(error, patch.path.where) from None
-        return Strategy(strategy.pipeline, strategy.stop, tuple(made), strategy.where)
+            made.pop(path, None)
+            made[path] = Patch(path, value, patch.where)
+        return Strategy(strategy.pipeline, strategy.stop, tuple(made.values()), strategy.where)
 
     # stages
 
@@ -222,10 +250,11 @@ class Resolver:
                 code="recursive",
             )
         if not given and definition in self._done:
-            return self._done[definition]
+            with self.deeper(where, self._heights[definition]):
+                return self._done[definition]
         from ..patch import patched
 
-        let, outer = definition.let, self._place
+        let, outer, deepest = definition.let, self._place, self._deepest
         params = {p.name.text: Bound(p.default, definition.scope) for p in let.params if p.default is not None}
         for needed in let.needs:
             if needed not in given:
@@ -234,14 +263,17 @@ class Resolver:
                 raise StrategyError(f"'{name}' needs '{needed}'", where, hint=hint, code="missing-argument")
         self._open.append(definition)
         self._place = Place.TOP  # what it may hold is judged where it stands
+        self._deepest = start = self._depth + 1  # a definition is no level of what it says
         try:
             with self.deeper(where):
                 made = self.body(let.body, definition.scope.with_params(params | given))
         finally:
             self._open.pop()
             self._place = outer
+            height, self._deepest = self._deepest - start, max(deepest, self._deepest)
         if given:
             return patched(made)
+        self._heights[definition] = height
         self._written[definition] = made
         self._done[definition] = patched(made)
         return self._done[definition]
@@ -254,30 +286,35 @@ class Resolver:
         with self.deeper(node.where):
             if bound is not None:
                 return self.test(bound.value, bound.scope)
-            match node:
-                case syntax.Either():
-                    return any_of(*(self.test(part, scope) for part in node.parts))
-                case syntax.Both():
-                    return all_of(*(self.test(part, scope) for part in node.parts))
-                case syntax.Not():
-                    return negation(self.test(node.operand, scope))
-                case syntax.Call() if self._is_stage(node, scope):
-                    entry = self.entry(node.name, scope, ("stopping criterion", "signal"), tuple(scope.params))
-                    if entry.kind == "stopping criterion":
-                        stage = self.make(entry, node, scope)
-                        assert isinstance(stage, StoppingCriterion)
-                        return stage
-                    if entry.kind != "signal":
-                        raise StrategyError(
-                            f"'{node.name.text}' is a {entry.kind} and cannot stand in 'until'",
-                            node.name.where,
-                            hint="here stand stopping criteria and conditions on signals",
-                            code="kind",
-                        )
-            try:
-                return as_test(build(self, node, scope))
-            except StrategyError as error:
-                raise placed(error, node.where) from None
+            made = self._test(node, scope)
+            self.marks.note(made, node.where)
+            return made
+
+    def _test(self, node: syntax.Value, scope: Scope) -> Test:
+        match node:
+            case syntax.Either():
+                return any_of(*(self.test(part, scope) for part in node.parts))
+            case syntax.Both():
+                return all_of(*(self.test(part, scope) for part in node.parts))
+            case syntax.Not():
+                return negation(self.test(node.operand, scope))
+            case syntax.Call() if self._is_stage(node, scope):
+                entry = self.entry(node.name, scope, ("stopping criterion", "signal"), tuple(scope.params))
+                if entry.kind == "stopping criterion":
+                    stage = self.make(entry, node, scope)
+                    assert isinstance(stage, StoppingCriterion)
+                    return stage
+                if entry.kind != "signal":
+                    raise StrategyError(
+                        f"'{node.name.text}' is a {entry.kind} and cannot stand in 'until'",
+                        node.name.where,
+                        hint="here stand stopping criteria and conditions on signals",
+                        code="kind",
+                    )
+        try:
+            return as_test(build(self, node, scope))
+        except StrategyError as error:
+            raise placed(error, node.where) from None
 
     def _is_stage(self, node: syntax.Call, scope: Scope) -> bool:
         from ..expression import FUNCTIONS
@@ -293,10 +330,6 @@ def _keyword(node: syntax.When) -> Where:
     """The place of the word 'when' alone, which can hold a caret that the whole stage would not."""
     where = node.where
     return Span(where.source, where.start, where.start + len("when"), where.file) if isinstance(where, Span) else where
-
-
-def _too_large(message: str, where: Where) -> StrategyError:
-    return StrategyError(message, where, hint="expand less with 'let'", code="too-large")
 
 
 def _children(stage: Stage) -> tuple[Strategy, ...]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import StrategyError
 from . import syntax
+from .files import read_text
 from .parse import parse_program
-from .scan import MAX_BYTES
 
 if TYPE_CHECKING:
     from ..registry import Registry
@@ -127,7 +127,10 @@ def _file(use: syntax.Use, source: Source) -> tuple[str, Source]:
             hint="name a registered pack",
             code="untrusted",
         )
-    path = (source.folder / name).resolve()
+    try:
+        path = (source.folder / name).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a null byte in it, or links in a circle
+        raise StrategyError(f"{name!r} cannot be read: {error}", where, code="file") from None
     if not path.is_relative_to(source.root.resolve()):
         raise StrategyError(
             f"{name!r} lies outside {source.root}", where, hint="keep files under one folder", code="untrusted"
@@ -136,13 +139,7 @@ def _file(use: syntax.Use, source: Source) -> tuple[str, Source]:
         raise StrategyError(
             f"'use' goes in circles through {name!r}", where, hint="remove one of them", code="recursive"
         )
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise StrategyError(f"{name!r} is larger than {MAX_BYTES:,} bytes", where, code="too-long")
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise StrategyError(f"{name!r} cannot be read: {reason}", where, code="file") from None
+    text = read_text(path, repr(name), where)
     return text, Source(source.root, path.parent, (*source.inside, str(path)))
 
 

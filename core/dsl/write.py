@@ -8,8 +8,10 @@ import json
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
+from ..errors import StrategyError
 from . import render
 from .dump import document
+from .files import file_trouble
 from .layout import format_body, format_program
 from .lower import lower, lower_stage, lower_test
 from .read import JSON_SUFFIXES, YAML_SUFFIXES, program_of_file
@@ -54,7 +56,7 @@ def fingerprint(strategy: Strategy) -> str:
 
 
 def to_file(strategy: Strategy, path: FilePath) -> None:
-    """Save as YAML, JSON or text, by the file's name."""
+    """Save as YAML, JSON or text, by the file's name. Raises StrategyError where it cannot be written."""
     suffix = path.suffix.lower()
     if suffix in YAML_SUFFIXES:
         text = to_yaml(strategy)
@@ -62,15 +64,29 @@ def to_file(strategy: Strategy, path: FilePath) -> None:
         text = json.dumps(to_dict(strategy), indent=2, ensure_ascii=False) + "\n"
     else:
         text = to_lines(strategy) + "\n"
-    path.write_text(text, "utf-8")
+    try:
+        path.write_text(text, "utf-8")
+    except (OSError, ValueError) as error:
+        raise StrategyError(f"{path} cannot be written: {file_trouble(error)}", code="file") from None
 
 
 def to_yaml(strategy: Strategy) -> str:
     """The canonical document as YAML."""
     from ruamel.yaml import YAML  # only those who write YAML pay for it
+    from ruamel.yaml.representer import SafeRepresenter
 
+    class Representer(SafeRepresenter):
+        """A string with a line break of Unicode is quoted: in any other style the break would read as spaces."""
+
+    def string(representer: Representer, text: str) -> Any:
+        style = '"' if any(char in text for char in "\x85\u2028\u2029") else None
+        return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Representer.add_representer(str, string)
     writer = YAML(typ="safe", pure=True)
+    writer.Representer = Representer
     writer.default_flow_style = False
+    writer.width = 2**30  # folded at two blanks, a line would lose one of them
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # typed as None, takes a bool
     stream = io.StringIO()
     writer.dump(to_dict(strategy), stream)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
+from ..vocab import Vocab
 from .checkpoint import TensorInfo, check_causal, read_config, read_tensors, weight_files
 from .convert import DONE, being_made, converted
 from .find import Found, find_model
@@ -68,6 +69,18 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     notes += warnings
     model.requires_grad_(False)
     return _described(found, model, tokenizer, quantize or own, dtype, notes)
+
+
+def load_vocabulary(spec: ModelSpec) -> Vocab:
+    """The tokenizer of a model and the number of its logits, without its weights. Raises ModelError."""
+    check_spec(spec)
+    found = find_model(spec)
+    folder = converted(found.path, found.name) if found.path.is_file() else found.path
+    config = read_config(folder)
+    with quiet(), _explained(found.name, "cpu"):
+        tokenizer = _tokenizer(folder, found.name, spec)
+    size = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size") or len(tokenizer)
+    return Vocab(int(size), tokenizer)
 
 
 def _described(

@@ -146,6 +146,7 @@ def test_assembled_parts_of_one_width_stay_narrow() -> None:
 def test_entropy_by_hand() -> None:
     dist = Dist(torch.tensor([[0.0, 0.0, -INF, -INF], [1.0, -INF, -INF, -INF], [0.0, 0.0, 0.0, 0.0]]))
     assert torch.allclose(dist.entropy, torch.tensor([[math.log(2)], [0.0], [math.log(4)]]))
+    assert not torch.signbit(dist.entropy).any()
     assert dist.kept.tolist() == [[2], [1], [4]]
 
 

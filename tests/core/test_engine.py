@@ -10,7 +10,7 @@ import torch
 
 import logitmill as lm
 from logitmill import Scalar, Signal, Strategy
-from logitmill.core.errors import RequestError, StrategyError
+from logitmill.core.errors import RequestError, Span, StrategyError
 from logitmill.core.rng import fold
 
 Make = Callable[..., Any]
@@ -99,8 +99,8 @@ def test_strategies_and_overrides_for_each_prompt(shared: Any) -> None:
         (lambda e: e.generate("", "greedy"), "the prompt is empty"),
         (lambda e: e.generate("a", "greedy", seed=-1), "a seed is an integer"),
         (lambda e: e.generate("a", "greedy", seed=True), "a seed is an integer"),
-        (lambda e: e.generate(["a", "b"], "greedy", seed=[1]), "1 seeds for 2 prompts"),
-        (lambda e: e.generate(["a", "b"], ["greedy"]), "1 strategies for 2 prompts"),
+        (lambda e: e.generate(["a", "b"], "greedy", seed=[1]), "1 seeds for 2 prompts: give one seed, or a list"),
+        (lambda e: e.generate(["a", "b"], ["greedy"]), "1 strategies for 2 prompts: give one for all, or"),
         (lambda e: e.generate(["a", "b"], "greedy", overrides=[None]), "1 overrides for 2 prompts"),
         (lambda e: e.generate("a", "greedy", n=0), "at least 1, got 0"),
         (lambda e: e.generate("a", "greedy", n=True), "at least 1, got True"),
@@ -132,6 +132,22 @@ def test_wrong_arguments_raise_at_once(shared: Any, call: Callable[[Any], Any], 
 def test_wrong_strategies_raise_at_once(shared: Any, strategy: Any, says: str) -> None:
     with pytest.raises(StrategyError, match=says):
         shared.generate(["a", "b"], strategy)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("top_k(3) | ban(9999) | greedy", "ban(9999)"),
+        ("when within(9999, 2) { greedy } else { sample }", "within(9999, 2)"),
+        ("greedy until max_tokens(3) and not eos(9999)", "eos(9999)"),
+    ],
+)
+def test_what_the_vocabulary_refuses_is_shown_in_the_text(shared: Any, text: str, part: str) -> None:
+    with pytest.raises(StrategyError) as caught:
+        shared.generate("a", text)
+    where = caught.value.where
+    assert isinstance(where, Span)
+    assert text[where.start : where.end] == part
 
 
 def test_a_stranger_whose_prepare_raises_is_named(shared: Any) -> None:

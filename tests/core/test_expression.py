@@ -138,11 +138,19 @@ def test_text() -> None:
         (lambda: Function("min", (X,)), "min takes 2 to 16 arguments, got 1"),
         (lambda: Function("exp", (T,)), "exp takes a number"),
         (lambda: Pattern("a" * 1001), "at most 1000 characters"),
+        (lambda: Pattern("(?x)a\nb"), "stands on one line"),
+        (lambda: Pattern("(?ix:a\nb)"), "stands on one line"),
     ],
 )
 def test_kinds_are_checked_where_a_node_is_built(build: Any, says: str) -> None:
     with pytest.raises(StrategyError, match=says):
         build()
+
+
+def test_a_blank_that_a_part_of_a_pattern_passes_over_stays_one() -> None:
+    pattern = Pattern('(?x:a\t"b)c')
+    assert pattern.source == "(?x:a\t\\x22b)c"
+    assert pattern.search('a"bc') is not None
 
 
 def test_a_slow_pattern_is_cut_off() -> None:

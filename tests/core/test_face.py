@@ -39,8 +39,22 @@ def test_mistakes_say_what_was_meant() -> None:
         signals.top_p  # noqa: B018
     with pytest.raises(StrategyError, match="unknown schedule 'cubic'"):
         ramp(1, 2, over=3, by="cubic")
-    with pytest.raises(StrategyError, match="not a stopping criterion"):
+    with pytest.raises(StrategyError, match="when takes a condition on signals, not a stopping criterion"):
         lm.when(lm.eos(), lm.greedy())
+    with pytest.raises(StrategyError, match="when takes a condition on signals, got True"):
+        lm.when(True, lm.greedy())
+    with pytest.raises(StrategyError, match="when takes a condition on signals, this expression is a number"):
+        lm.when(signals.entropy, lm.greedy())
+    for combinator in ("mix", "product"):
+        for wrong in ((1, 2), (lm.top_p(0.9), lm.top_k(4)), ((0.5, lm.top_p(0.9)), 3)):
+            with pytest.raises(StrategyError, match=rf"{combinator} takes pairs of weight and block, as in lm\."):
+                getattr(lm, combinator)(*wrong)
+    with pytest.raises(StrategyError, match=r"mix\.parts: a strategy, a stage or a block is wanted, got int$"):
+        lm.mix((1, 2))
+    with pytest.raises(StrategyError, match="at least 1 character"):
+        signals.within("", "x")
+    with pytest.raises(StrategyError, match=r"open must be at least 0, got -1"):
+        signals.within(-1, "x")
 
 
 def test_python_and_text_make_equal_strategies() -> None:

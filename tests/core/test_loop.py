@@ -181,6 +181,7 @@ def test_logits_that_are_no_numbers_end_their_row_alone(
     error = results[1].error
     assert isinstance(error, NumericalError)
     assert (error.stage, error.step, error.row) == ("model", 5, 1)
+    assert "the model itself gave it: load it with" in str(error)
     for i in (0, 2, 3):
         assert results[i].tokens == plain[i].tokens
     assert results[1].tokens == plain[1].tokens[:5]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import logitmill as lm
 from logitmill import Strategy
-from logitmill.core.errors import NumericalError, RequestError, StageError, StrategyError
+from logitmill.core.errors import NumericalError, RequestError, Span, StageError, StrategyError
 from logitmill.core.rng import fold
 
 P = Strategy.parse
@@ -94,7 +94,21 @@ def test_each_row_is_replayed_over_its_own_output() -> None:
         (lambda: P("greedy").draw(torch.zeros(4), output=[-1]), "no token id"),
         (lambda: P("greedy").draw(torch.zeros(2, 4), prompt=[[1], [2], [3]]), "3 rows, logits have 2"),
         (lambda: P("greedy").draw(torch.zeros(4), prompt="abc"), "not text"),
-        (lambda: P("greedy").draw(torch.zeros(2, 4), seed=[1]), "1 seeds for 2 rows"),
+        (lambda: P("greedy").draw(torch.zeros(2, 4), seed=[1]), "1 seeds for 2 rows: give one seed, or a list"),
+        (lambda: P("greedy").draw(torch.zeros(1, 4), seed=[1, 2]), "2 seeds for 1 row: give one seed, or a list"),
+        (lambda: P("greedy").draw(torch.zeros(4), tokenizer="gpt2"), "such as engine.tokenizer, got 'gpt2'"),
+        (lambda: P("greedy").draw(torch.zeros(4), tokenizer=5), "such as engine.tokenizer, got int"),
+        (lambda: P("greedy").check(tokenizer="gpt2"), "such as engine.tokenizer, got 'gpt2'"),
+        (lambda: P("greedy").draw(torch.zeros(4, device="meta")), "a dense tensor with values in it, got a meta one"),
+        (lambda: P("greedy").draw(torch.zeros(2, 4).to_sparse()), "got a sparse one: call to_dense"),
+        (lambda: P("greedy").draw(None), "got NoneType"),
+        (lambda: P("greedy").draw([0.0, None]), "got None among them"),
+        (lambda: P("greedy").draw([[0.0], ["a"]]), "got 'a' among them"),
+        (lambda: P("greedy").draw([[0.0], 1.0]), "got 1.0 among the rows"),
+        (lambda: P("greedy").draw([[0.0], [0.0, 1.0]]), "got rows of different lengths"),
+        (lambda: P("greedy").draw([0.0, 1e300]), "1e[+]300 is beyond its range"),
+        (lambda: P("greedy").draw(torch.tensor([0.0, 1e39], dtype=torch.float64)), "1e[+]39 is beyond its range"),
+        (lambda: P("greedy").draw([10**400]), "beyond the range of float32"),
         (lambda: P("greedy").draw(torch.zeros(4), seed=-1), "a seed is an integer"),
     ],
 )
@@ -107,8 +121,41 @@ def test_wrong_arguments(call: Any, says: str) -> None:
 def test_logits_that_are_no_numbers(bad: float, says: str) -> None:
     table = torch.zeros(2, 3)
     table[1] = bad
-    with pytest.raises(NumericalError, match=f"{says} among the logits .stage .logits., step 0, row 1"):
+    with pytest.raises(NumericalError, match=f"{says} among the logits .stage .logits., step 0, row 1.: give finite"):
         P("greedy").draw(table)
+
+
+def test_a_stage_that_leaves_no_numbers_is_named_with_what_to_do() -> None:
+    class Poison(lm.LogitsProcessor, name="test.poison"):
+        def apply(self, dist: Any, state: Any, ctx: Any) -> Any:
+            return dist.with_logits(dist.logits * math.nan)
+
+    with pytest.raises(NumericalError, match=r"NaN among the logits .stage .test\.poison.*: 'logitmill explain' shows"):
+        (Poison() | lm.greedy()).draw(torch.zeros(4))
+
+
+@pytest.mark.parametrize("wide", [[-1e300, 0.0], torch.tensor([-1e300, 0.0], dtype=torch.float64)])
+def test_what_is_far_below_float32_is_removed(wide: Any) -> None:
+    assert P("temperature(1)").distribution(wide).tolist() == [[0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("temperature(0.8) | ban(99) | sample", "ban(99)"),
+        ('top_k(3)\n| bias(["a": 1]) as x | sample', 'bias(["a": 1])'),
+        ("mix(1: { ban(99) }) | sample", "ban(99)"),
+        ("ban(1) | sample with ban.tokens=[99]", "ban(1)"),
+        ("phases({ top_k(2) until stop_ids(99) }, { top_k(1) })", "stop_ids(99)"),
+        ("dsl 1\nlet rules = force(99)\nlet main = rules | sample", "force(99)"),
+    ],
+)
+def test_what_the_vocabulary_refuses_is_shown_in_the_text(text: str, part: str) -> None:
+    with pytest.raises(StrategyError) as caught:
+        P(text).distribution(torch.zeros(4), output=[1])
+    where = caught.value.where
+    assert isinstance(where, Span)
+    assert text[where.start : where.end] == part
 
 
 def test_fragments_have_a_law_and_no_draw() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -53,6 +54,28 @@ def test_the_strategy_itself_is_left_as_it_was() -> None:
     assert strategy.to_text() == text
     same = Strategy.parse("temperature(0.8) | sample")
     assert patched(same) == same
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf, 2**64, [1, math.nan], {5: math.inf}, (("a", -(2**64)),)])
+def test_a_value_that_no_text_could_hold_is_refused_when_it_is_given(value: Any) -> None:
+    strategy = Strategy.parse("temperature(0.8) | bias([1: 2]) | sample")
+    for path in ("temperature.value", "bias.amounts"):
+        for use in (strategy.with_, lambda overrides: patched(strategy, overrides)):
+            with pytest.raises(StrategyError, match=f"'{path}' cannot be set to ") as caught:
+                use({path: value})
+            assert caught.value.code == "number"
+
+
+@pytest.mark.parametrize("value", [0, 1e300, 2**64 - 1, True, [1, 2.5], {5: -2}, "text"])
+def test_other_values_are_kept_until_the_stage_sees_them(value: Any) -> None:
+    assert Strategy.parse("temperature(0.8) | sample").with_({"temperature.value": value}).patches[0].value == value
+
+
+@pytest.mark.parametrize("overrides", [None, 3, [("a.b", 1)], {1: 1}, "a.b=1"])
+def test_what_are_no_paths_and_values(overrides: Any) -> None:
+    with pytest.raises(StrategyError, match="overrides are paths and values") as caught:
+        Strategy.parse("temperature(0.8) | sample").with_(overrides)
+    assert caught.value.code == "patch"
 
 
 @pytest.mark.parametrize(

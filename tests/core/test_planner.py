@@ -99,6 +99,8 @@ def test_what_a_plan_tells() -> None:
     assert {"scores", "history"} <= whole.needs
     assert plan(Strategy.parse('when tail ~ r"x" { greedy } else { sample }')).host_coupled
     assert not plan(Strategy.parse('greedy until stop("x")')).host_coupled  # looked at when the host has it anyway
+    assert plan(Strategy.parse('when within("<a>", 6) { top_k(9) } | greedy')).host_coupled
+    assert not plan(Strategy.parse("when within(5, 6) { top_k(9) } | greedy")).host_coupled  # ids: on the device
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 import logitmill as lm
-from logitmill import LogitsProcessor, Scalar, ramp, signals
+from logitmill import LogitsProcessor, NumericalError, Scalar, Strategy, ramp, signals
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 from logitmill.core.scalar import Ramp
@@ -137,3 +137,32 @@ def test_ramps_compare_and_hash_by_what_they_say() -> None:
     assert hash(ramp(1, 2, over=3)) == hash(ramp(1.0, 2.0, over=3.0))
     assert ramp(1, 2, over=3) != ramp(1, 2, over=3, by="cosine")
     assert isinstance(lm.temperature(ramp(1, 0.5, over=9)).value, Ramp)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{name}(step / step)"
+        for name in "temperature top_p top_k xtc dry quadratic top_a mirostat typical repetition".split()
+    ]
+    + ["min_p(0 * log(step))"],
+)
+def test_an_argument_that_is_no_number_is_never_silent(text: str) -> None:
+    """0/0 at the first step: one row's error, with the stage's name; the other rows go on."""
+    strategy = Strategy.parse(text)
+    with pytest.raises(NumericalError, match=rf"NaN among the logits.*'{text.partition('(')[0]}'"):
+        strategy.distribution([1.0, 2.0, 3.0])
+    assert strategy.distribution([1.0, 2.0, 3.0], output=[1]).isfinite().all()
+
+
+def test_numbers_are_held_against_what_the_device_holds() -> None:
+    for call in (
+        lambda: Strategy.parse("frequency(1e39)"),
+        lambda: Strategy.parse("frequency(1 -> 1e39 over 5)"),
+        lambda: Strategy.parse("frequency(step * 1e39)"),
+        lambda: Strategy.parse("top_k(9300000000000000000)"),
+        lambda: lm.top_k(10**400),
+        lambda: lm.temperature(10**400),
+    ):
+        with pytest.raises(StrategyError, match=r"at most (3\.4e38|2\^63 - 1)"):
+            call()

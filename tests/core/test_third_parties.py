@@ -277,3 +277,24 @@ def test_huge_numbers() -> None:
 def test_more_alternatives_than_tokens(make_engine: Make) -> None:
     found = make_engine().generate("ab", "sample until max_tokens(2)", logprobs=10**12)
     assert len(found.logprobs.raw[0].top) == 257
+
+
+def test_a_third_partys_schedule_is_written_with_its_vendors_name() -> None:
+    class Lateness(lm.Schedule, name="own.lateness"):
+        """Nothing, and then all of it."""
+
+        def value(self, start: float, end: float, fraction: Tensor) -> Tensor:
+            return torch.where(fraction < 1.0, start, end)
+
+    lm.register(Lateness)
+    try:
+        strategy = lm.Strategy.parse("temperature(1.5 -> 0.5 over 2 by own.lateness) | sample")
+        assert lm.Strategy.parse(strategy.to_text()) == strategy
+        assert lm.Strategy.from_dict(strategy.to_dict()) == strategy
+        laws = [strategy.distribution([1.0, 0.0], output=[0] * n) for n in (1, 2)]
+        torch.testing.assert_close(laws[0], torch.tensor([[1 / 1.5, 0.0]]).softmax(-1))
+        torch.testing.assert_close(laws[1], torch.tensor([[2.0, 0.0]]).softmax(-1))
+        with pytest.raises(StrategyError, match=r"unknown schedule 'own\.latenes'"):
+            lm.Strategy.parse("temperature(1.5 -> 0.5 over 2 by own.latenes) | sample")
+    finally:
+        lm.unregister(Lateness)

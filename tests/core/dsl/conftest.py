@@ -64,7 +64,18 @@ class Maker:
     def expression(self, depth: int = 2) -> str:
         if depth == 0 or self.chance.random() < 0.3:
             return self.of(
-                "entropy", "varentropy", "max_p", "margin", "step", "raw.entropy", "raw.max_p", "2", "0.25", "1e-3"
+                "entropy",
+                "varentropy",
+                "max_p",
+                "margin",
+                "step",
+                "raw.entropy",
+                "raw.max_p",
+                "2",
+                "0.25",
+                "1e-3",
+                "repetition_rate",
+                "repetition_rate(2, window=9)",
             )
         a, b = self.expression(depth - 1), self.expression(depth - 1)
         op = self.of("+", "-", "*", "/")
@@ -89,9 +100,20 @@ class Maker:
 
     def criterion(self) -> str:
         plain = self.of(
-            "eos", "max_tokens(5)", "max_length(n=9)", "timeout(2.5)", "stop_ids(3, 5)", r'stop_regex(r"\d")'
+            "eos",
+            "max_tokens(5)",
+            "max_length(n=9)",
+            "timeout(2.5)",
+            "stop_ids(3, 5)",
+            r'stop_regex(r"\d")',
+            "loop",
+            "loop(3, times=2)",
+            "confidence(0.2)",
+            "entropy_below(0.5, steps=2)",
+            'budget(9, open="a")',
         )
-        return self.of(plain, f"stop({self.string()}, {self.string()})", self.comparison())
+        texts = self.of(f"stop({self.string()}, {self.string()})", f"text({self.string()})")
+        return self.of(plain, texts, self.comparison())
 
     def until(self) -> str:
         return self.of("", f" until {self.joined(self.criterion)}")
@@ -150,3 +172,9 @@ class Maker:
 def make_program() -> Callable[[Random], str]:
     """A legal strategy as text, made by chance."""
     return lambda chance: Maker(chance).program()
+
+
+@pytest.fixture(scope="session")
+def maker() -> type[Maker]:
+    """What makes programs, and their parts."""
+    return Maker

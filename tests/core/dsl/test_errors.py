@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -45,6 +46,8 @@ CASES = {
     "schedule_without_length": "temperature(1 -> 2) | sample",
     "malformed_number": "temperature(0.8x) | sample",
     "number_without_digit": "temperature(.8) | sample",
+    "number_without_digit_behind_another": "xtc(1,.1) | sample",
+    "json": '{"dsl": 1, "main": ["sample"]}',
     "number_too_large": "top_k(99999999999999999999) | sample",
     "stray_character": "temperature(0.8) ; sample",
     "typographic_quote": "sample until stop(“a”)",
@@ -77,6 +80,13 @@ CASES = {
     "fraction_for_a_whole": "top_k(3.5) | sample",
     "truth_for_a_number": "temperature(true) | sample",
     "text_for_a_number": "temperature(tail) | sample",
+    "name_for_a_number": "temperature(foo) | sample",
+    "name_like_a_function": "temperature(mox(entropy, 1)) | sample",
+    "nan": "temperature(nan) | sample",
+    "minus_infinity": "temperature(-inf) | sample",
+    "empty_marker": 'when within("", "x") { greedy } else { sample }',
+    "list_for_a_marker": "thinking_budget(3, open=[1]) | sample",
+    "marker_out_of_range": "thinking_budget(3, open=-1) | sample",
     "list_for_a_number": "temperature([1]) | sample",
     "block_for_a_number": "temperature({ greedy }) | sample",
     "schedule_for_a_plain_number": "sample until max_tokens(1 -> 2 over 3)",
@@ -110,6 +120,7 @@ CASES = {
     "search_in_a_branch": "when entropy < 1 { best_of(2) { sample } } else { greedy }",
     "search_before_a_phase": "phases({ best_of(2) { sample } until max_tokens(2) }, { sample until eos })",
     "phases_in_a_branch": "when entropy < 1 { phases({ greedy until eos }, { sample }) } else { greedy }",
+    "phases_in_mix": "mix(1: { phases({ top_p(0.9) until max_tokens(3) }, { top_k(3) }) }) | sample",
     "until_in_a_branch": "when entropy < 1 { greedy until eos } else { sample }",
     "criterion_in_a_pipeline": "eos | sample",
     "signal_in_a_pipeline": "entropy | sample",
@@ -137,6 +148,7 @@ CASES = {
     "too_many_stages": "dsl 1\nlet a0 = top_k(3)\n"
     + "".join(f"let a{i} = a{i - 1} | a{i - 1}\n" for i in range(1, 41))
     + "let main = a40 | sample",
+    "too_many_written_stages": "top_k(3) | " * 3000 + "sample",
 }
 
 
@@ -176,6 +188,7 @@ def test_the_first_mistake_in_the_text_is_the_one_told() -> None:
 
 DOCUMENTS = {
     "document_unknown_stage": {"dsl": 1, "main": {"pipeline": [{"temperature": 0.8}, {"topp": 0.9}, "sample"]}},
+    "document_nan": {"dsl": 1, "main": {"pipeline": [{"temperature": math.nan}, "sample"]}},
     "document_out_of_range": {"dsl": 1, "main": {"pipeline": [{"stage": "top_p@1", "args": {"p": 1.5}}]}},
     "document_unknown_argument": {"dsl": 1, "main": {"pipeline": [{"top_p": {"q": 0.5}}]}},
     "document_unknown_revision": {"dsl": 1, "main": {"pipeline": [{"stage": "temperature@9", "args": {"value": 1}}]}},

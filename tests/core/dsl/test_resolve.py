@@ -131,9 +131,33 @@ def test_files_only_under_the_root_and_only_from_a_trusted_source(tmp_path: Path
     main.write_text('dsl 1\nuse "./main.decode" as s\nlet main = sample')
     with pytest.raises(StrategyError, match="circles"):
         from_file(main)
-    main.write_text('dsl 1\nuse "./gone.decode" as s\nlet main = sample')
-    with pytest.raises(StrategyError, match="cannot be read"):
-        from_file(main)
+    (root / "loop.decode").symlink_to(root / "loop.decode")
+    for name in ("./gone.decode", "./a\\u0000b", "./loop.decode"):
+        main.write_text(f'dsl 1\nuse "{name}" as s\nlet main = sample')
+        with pytest.raises(StrategyError, match="cannot be read") as caught:
+            from_file(main)
+        assert caught.value.line == 2
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    strategy = Strategy.parse("sample")
+    for path in (None, 3):
+        for use in (Strategy.load, strategy.save):
+            with pytest.raises(StrategyError, match=f"a file is named by its path, .*got {path}"):
+                use(path)  # type: ignore[arg-type]
+    for wrong in (tmp_path, tmp_path / "gone" / "x.yaml", "a\0b"):
+        with pytest.raises(StrategyError, match="cannot be read: ") as caught:
+            Strategy.load(wrong)
+        assert caught.value.code == "file"
+        with pytest.raises(StrategyError, match="cannot be written: ") as caught:
+            strategy.save(wrong)
+        assert caught.value.code == "file"
+    (tmp_path / "long.decode").write_text("sample" + " " * 70_000)
+    with pytest.raises(StrategyError, match="larger than 65,536 bytes"):
+        Strategy.load(tmp_path / "long.decode")
+    (tmp_path / "latin.decode").write_bytes(b"# caf\xe9\nsample")
+    with pytest.raises(StrategyError, match="cannot be read: it is not UTF-8"):
+        Strategy.load(tmp_path / "latin.decode")
 
 
 def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What ``check`` warns of: a module for each subject, a generator of warnings in each."""
