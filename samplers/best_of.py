@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -25,6 +25,11 @@ class BestOf(Search):
 
     Source: best-of-n by mean log-probability, as in OpenAI's best_of.
     """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "best_of(4) { temperature(0.8) | sample }",
+        "best_of(4, by=sum_logprob) { top_p(0.9) | sample }",
+    )
 
     n: int = Field(ge=1, le=256, description="how many rows")
     by: Annotated[Expression, BeforeValidator(_expression)] = Field(

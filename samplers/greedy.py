@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -13,6 +13,8 @@ from ..core.stage import Sampler
 
 class Greedy(Sampler):
     """Take the token with the largest logit; of several, the one with the lowest id. Its law is that token alone."""
+
+    examples: ClassVar[tuple[str, ...]] = ("greedy",)
 
     def law(self, dist: Dist, state: Any, ctx: Context) -> Dist:
         best = dist.logits.argmax(-1, keepdim=True)  # the first of several, and ids ascend

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from ..core.stage import Schedule
 class Linear(Schedule):
     """a + (b - a) f: the same change each token."""
 
+    examples: ClassVar[tuple[str, ...]] = ("temperature(1.2 -> 0.6 over 64)",)
+
     def value(self, start: float, end: float, fraction: Tensor) -> Tensor:
         return start * (1.0 - fraction) + end * fraction
 
@@ -24,6 +27,8 @@ class Cosine(Schedule):
     Source: Loshchilov and Hutter, arXiv 1608.03983.
     """
 
+    examples: ClassVar[tuple[str, ...]] = ("temperature(1.2 -> 0.6 over 64 by cosine)",)
+
     def value(self, start: float, end: float, fraction: Tensor) -> Tensor:
         share = torch.where(fraction < 1.0, (1.0 - torch.cos(math.pi * fraction)) / 2.0, 1.0)
         return start * (1.0 - share) + end * share
@@ -31,6 +36,8 @@ class Cosine(Schedule):
 
 class Exp(Schedule):
     """a (b / a) ** f: the same ratio each token. Both ends lie on one side of 0."""
+
+    examples: ClassVar[tuple[str, ...]] = ("temperature(1.5 -> 0.3 over 64 by exp)",)
 
     def check(self, start: float, end: float) -> None:
         if start * end <= 0:
@@ -48,6 +55,8 @@ class Exp(Schedule):
 
 class Step(Schedule):
     """a until the end, then b at once."""
+
+    examples: ClassVar[tuple[str, ...]] = ("temperature(1.5 -> 0.7 over 8 by step)",)
 
     def value(self, start: float, end: float, fraction: Tensor) -> Tensor:
         return torch.where(fraction < 1.0, torch.full_like(fraction, start), end)

@@ -15,6 +15,7 @@ class SumLogprob(Signal):
     """The sum of the model's own log-probabilities of the generated tokens, in nats. 0 before the first."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"history", "scores"})
+    examples: ClassVar[tuple[str, ...]] = ("sum_logprob < -200",)
 
     def read(self, dist: Dist, ctx: Context) -> Tensor:
         return ctx.scores
@@ -24,6 +25,7 @@ class MeanLogprob(Signal):
     """The mean of the model's own log-probabilities of the generated tokens, in nats. 0 before the first."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"history", "scores"})
+    examples: ClassVar[tuple[str, ...]] = ("mean_logprob < -3",)
 
     def read(self, dist: Dist, ctx: Context) -> Tensor:
         return ctx.scores / (ctx.lengths - ctx.prompt_lengths).clamp(min=1)

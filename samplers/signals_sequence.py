@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import functools
+from typing import ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ..core.context import Context
@@ -13,6 +14,7 @@ from ..core.dist import Dist
 from ..core.expression import Kind
 from ..core.stage import Signal
 from ..core.vocab import Vocab
+from .region import Marker, marker_ids, opened_at, opened_in
 
 TAIL = 256  # characters
 
@@ -20,12 +22,16 @@ TAIL = 256  # characters
 class Step(Signal):
     """How many tokens have been generated; in a phase's own until, since the phase began. 0 at the first."""
 
+    examples: ClassVar[tuple[str, ...]] = ("step >= 64",)
+
     def read(self, dist: Dist, ctx: Context) -> Tensor:
         return ctx.step.float()
 
 
 class Position(Signal):
     """The place of the next token in the sequence, prompt included. 0 where there is no prompt."""
+
+    examples: ClassVar[tuple[str, ...]] = ("position < 1024",)
 
     def read(self, dist: Dist, ctx: Context) -> Tensor:
         return ctx.position.float()
@@ -35,6 +41,7 @@ class Last(Signal):
     """The id of the last token, prompt included; -1 where there is none."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"history"})
+    examples: ClassVar[tuple[str, ...]] = ("last in [198, 271]",)
 
     def read(self, dist: Dist, ctx: Context) -> Tensor:
         return ctx.last.float()
@@ -45,6 +52,7 @@ class Tail(Signal):
 
     value_kind: ClassVar[Kind] = "text"
     needs: ClassVar[frozenset[str]] = frozenset({"history", "text", "tokenizer"})
+    examples: ClassVar[tuple[str, ...]] = ('tail ~ r"[.!?]$"', '"```" in tail')
 
     def read(self, dist: Dist, ctx: Context) -> list[str]:
         return [text[-TAIL:] for text in ctx.texts()]
@@ -60,46 +68,62 @@ class Within(Signal):
 
     value_kind: ClassVar[Kind] = "truth"
     needs: ClassVar[frozenset[str]] = frozenset({"history", "text", "tokenizer"})
+    examples: ClassVar[tuple[str, ...]] = ('within("<think>", "</think>")', "within(151667, 151668)")
 
-    open: int | str = Field(description='what opens the region, as in within("<think>", "</think>")')
-    close: int | str = Field(description="what closes it")
+    open: Marker = Field(description='what opens the region, as in within("<think>", "</think>")')
+    close: Marker = Field(description="what closes it")
+
+    @property
+    def reads_host(self) -> bool:
+        return isinstance(self.open, str) or isinstance(self.close, str)  # a text may be a token, a vocabulary can tell
 
     def prepare(self, vocab: Vocab) -> tuple[int, int] | None:
-        """The markers as token ids where both can be matched as tokens, else None."""
-        ids = [marker if isinstance(marker, int) else _whole(marker, vocab) for marker in (self.open, self.close)]
-        return None if ids[0] is None or ids[1] is None else (ids[0], ids[1])
+        return marker_ids((self.open, self.close), vocab, "within")
 
     def read(self, dist: Dist, ctx: Context) -> Tensor:
         ids = ctx.prepared(self)
-        if ids is None:
-            inside = [self._in_text(text, ctx) for text in ctx.texts()]
-            return torch.tensor(inside, dtype=torch.bool).reshape(-1, 1).to(dist.device)
-        tokens = ctx.tokens  # [R, T]
-        opens, closes = tokens == ids[0], tokens == ids[1]
-        if ids[0] == ids[1]:
-            odd: Tensor = opens.sum(-1, keepdim=True) % 2 == 1
-            return odd
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        return _latest(opens, places) > _latest(closes, places)
-
-    def _in_text(self, text: str, ctx: Context) -> bool:
-        markers = [m if isinstance(m, str) else ctx.vocab.texts[m] for m in (self.open, self.close)]
-        at, inside = 0, False
-        while (found := text.find(markers[inside], at)) >= 0:
-            at, inside = found + len(markers[inside]), not inside
-        return inside
+        if ids is not None:
+            return opened_at(ctx.tokens, ids) >= 0
+        inside = [opened_in(text, (self.open, self.close), ctx.vocab) is not None for text in ctx.texts()]
+        return torch.tensor(inside, dtype=torch.bool).reshape(-1, 1).to(dist.device)
 
 
-def _latest(found: Tensor, places: Tensor) -> Tensor:
-    """An int64 [R, 1]: the last place where found (bool [R, T]) holds, -1 for none."""
-    return torch.where(found, places, -1).amax(-1, keepdim=True)
+class RepetitionRate(Signal):
+    """Of the n-grams of the last ``window`` tokens, the share that came before among them.
+
+    Of m n-grams, u of them different, it is (m - u) / m: 0 where none repeats and where there is none, and below 1; in
+    a loop of p tokens it comes to 1 - p / m. Only generated tokens count; in a phase's own until, those since the phase
+    began. Common words alone repeat a good deal at n = 1; longer n-grams seldom do by themselves.
+
+    Source: seq-rep-n of Welleck et al., arXiv 1908.04319, of the last tokens alone.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"history"})
+    examples: ClassVar[tuple[str, ...]] = ("repetition_rate > 0.7", "repetition_rate(4, window=128) > 0.3")
+
+    n: int = Field(1, ge=1, le=64, description="how many tokens are compared at a time")
+    window: int = Field(64, ge=1, le=1024, description="how many of the last tokens are looked at")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.n > self.window:
+            raise ValueError(f"{self.n}-grams do not fit a window of {self.window} tokens: make it longer")
+        return self
+
+    def read(self, dist: Dist, ctx: Context) -> Tensor:
+        tokens = ctx.tokens
+        width = min(self.window, tokens.shape[1])
+        if width < self.n:
+            return torch.zeros(ctx.rows, 1, device=ctx.device)
+        places = ctx.lengths - width + torch.arange(width, device=ctx.device)  # [R, W], in order
+        recent = tokens.gather(1, places.clamp(min=0))
+        count = width - self.n + 1
+        there = places[:, :count] >= ctx.starts  # [R, M]: the n-gram lies in the output as a whole
+        equal = recent[:, :, None] == recent[:, None]  # [R, W, W]
+        shifted = (equal[:, k : k + count, k : k + count] for k in range(self.n))
+        same = functools.reduce(torch.logical_and, shifted) & there[:, None]  # [R, M, M]: an n-gram, and each other
+        repeated = same.tril(-1).any(-1) & there
+        return repeated.sum(-1, keepdim=True) / there.sum(-1, keepdim=True).clamp(min=1)
 
 
-def _whole(text: str, vocab: Vocab) -> int | None:
-    """The id of a text that the tokenizer always keeps as one token of its own, else None."""
-    added: dict[str, Any] = {} if vocab.tokenizer is None else vocab.tokenizer.get_added_vocab()
-    found = added.get(text)
-    return None if found is None else int(found)
-
-
-__all__ = ["Last", "Position", "Step", "Tail", "Within"]
+__all__ = ["Last", "Position", "RepetitionRate", "Step", "Tail", "Within"]

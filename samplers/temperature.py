@@ -15,21 +15,22 @@ from ..core.stage import LogitsProcessor
 
 #: below this a float32 logit divided by the temperature says nothing but which one is the largest
 _SMALLEST = torch.finfo(torch.float32).tiny
+VLLM_GREEDY_BELOW = 1e-5  # _SAMPLING_EPS of vllm/v1/sample/sampler.py
 
 
-def scaled(dist: Dist, temperature: Any) -> Dist:
-    """Divide by T: a number or a tensor [R, 1]; where T is 0, the best token alone, ties to the lowest id.
+def scaled(dist: Dist, temperature: Any, greedy_below: float = _SMALLEST) -> Dist:
+    """Divide by T: a number or a tensor [R, 1]; below ``greedy_below`` the best token alone, ties to the lowest id.
 
     A row whose best logit would overflow is moved first, so that its best token has logit 0: the same distribution,
     no NaN.
     """
     if not isinstance(temperature, Tensor):
-        if temperature < _SMALLEST:
+        if temperature < greedy_below:
             return _best(dist)
         if temperature >= 1.0:
             return dist.with_logits(dist.logits / temperature)
         return dist.with_logits((dist.logits - _overflowing(dist, temperature)) / temperature)
-    zero = temperature < _SMALLEST  # [R, 1]
+    zero = temperature < greedy_below  # [R, 1]
     divisor = torch.where(zero, 1.0, temperature)
     logits = (dist.logits - _overflowing(dist, divisor)) / divisor
     return dist.with_logits(torch.where(zero, _best(dist).logits, logits))
@@ -52,15 +53,23 @@ class Temperature(LogitsProcessor):
     the limit of T towards 0 where no logits tie.
 
     Source: Ackley, Hinton and Sejnowski, "A learning algorithm for Boltzmann machines" (1985).
-    Dialects: hf refuses 0, as transformers does; llama.cpp's temperature is the default.
+    Dialects: hf refuses 0 (text-generation-webui too); vllm keeps the best token alone below 1e-5 (a request's
+    temperature between 0 and 0.01 it raises to 0.01 before that); llama.cpp's temperature is the default.
     """
 
     monotone: ClassVar[bool] = True
     pointwise: ClassVar[bool] = True
     identity_when: ClassVar[dict[str, Any]] = {"value": 1.0}
+    examples: ClassVar[tuple[str, ...]] = (
+        "temperature(0.8)",
+        "temperature(1.2 -> 0.6 over 64 by cosine)",
+        "temperature(clamp(0.3 + 0.2*entropy, 0.3, 1.2))",
+    )
 
     value: Scalar = Field(ge=0, description="T: what the logits are divided by; 0 keeps the best token alone")
-    dialect: Literal["logitmill", "hf"] = Field("logitmill", description="hf: a temperature of 0 is an error")
+    dialect: Literal["logitmill", "hf", "vllm"] = Field(
+        "logitmill", description="hf: a temperature of 0 is an error; vllm: below 1e-5 the best token alone"
+    )
 
     @model_validator(mode="after")
     def _hf_is_above_zero(self) -> Self:
@@ -69,7 +78,7 @@ class Temperature(LogitsProcessor):
         return self
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
-        return scaled(dist, self.value)
+        return scaled(dist, self.value, VLLM_GREEDY_BELOW if self.dialect == "vllm" else _SMALLEST)
 
 
 class DynamicTemperature(LogitsProcessor):
@@ -78,12 +87,18 @@ class DynamicTemperature(LogitsProcessor):
     H is the entropy in nats of the distribution as it comes, N the number of tokens left in it. Where one token is
     left, nothing changes. T = 0 keeps the best token alone.
 
-    Source: llama.cpp's temp-ext. Its dialect is written with ``value`` and ``range``: low = max(0, value - range) and
-    high = value + range; a range of 0 is a plain temperature. (llama.cpp counts in N also tokens that a bias of -inf
-    banned.)
+    Source: kalomaze's dynamic temperature; llama.cpp's temp-ext and text-generation-webui's dynamic_temperature.
+    Dialects: llamacpp is written with ``value`` and ``range``: low = max(0, value - range) and high = value + range; a
+    range of 0 is a plain temperature (llama.cpp counts in N also tokens that a bias of -inf or its top-n-sigma
+    removed); text-generation-webui's formula and names are the default's.
     """
 
     monotone: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        "dynamic_temperature(0.5, 1.5)",
+        "dynamic_temperature(0.5, 1.5, exponent=2)",
+        'dynamic_temperature(value=1.0, range=0.5, dialect="llamacpp")',
+    )
 
     low: Scalar | None = Field(None, ge=0, description="the temperature at entropy 0")
     high: Scalar | None = Field(None, ge=0, description="the temperature of a uniform distribution")

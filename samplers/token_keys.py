@@ -67,6 +67,18 @@ def resolve(keys: Iterable[Any], vocab: Vocab, stage: str) -> TokenSet:
     return TokenSet(tuple(singles), tuple(sequences))
 
 
+def single_tokens(keys: Iterable[Any], vocab: Vocab, stage: str) -> Tensor:
+    """A bool [V] of the single tokens that the keys name. Raises StrategyError for a key of several tokens."""
+    found = resolve(keys, vocab, stage)
+    if found.sequences:
+        raise StrategyError(
+            f"{stage}: names single tokens, and the tokens {list(found.sequences[0])} are several",
+            hint="name a token by its id or by its whole text",
+            code="token",
+        )
+    return found.mask(vocab)
+
+
 def _found(key: Any, vocab: Vocab, stage: str) -> list[int] | tuple[int, ...]:
     """A list of single tokens, or a tuple: one sequence."""
     if isinstance(key, int):
@@ -76,8 +88,7 @@ def _found(key: Any, vocab: Vocab, stage: str) -> list[int] | tuple[int, ...]:
     vocab.require_tokenizer(f"{stage} with a text or a pattern")
     if isinstance(key, Pattern):
         return _matching(key, vocab, stage)
-    exact = [i for i, text in enumerate(vocab.texts) if text == key] if key else []
-    found = exact or tuple(vocab.encode(key))
+    found = vocab.written(key) or tuple(vocab.encode(key))
     if not found:
         raise StrategyError(f"{stage}: the text {key!r} has no tokens", code="token")
     return found
@@ -99,6 +110,15 @@ def _matching(pattern: Pattern, vocab: Vocab, stage: str) -> list[int]:
     if not found:
         raise StrategyError(f"{stage}: no token's text matches the pattern r{pattern.source!r}", code="token")
     return found
+
+
+def inside(text: str, vocab: Vocab) -> tuple[int, ...]:
+    """The tokens of a text inside another, where tokenizers put no space before it: those it has after a line break.
+
+    None where the break joins its first token.
+    """
+    alone, together = vocab.encode("\n"), vocab.encode(f"\n{text}")
+    return tuple(together[len(alone) :]) if together[: len(alone)] == alone else ()
 
 
 @dataclass(frozen=True)
@@ -134,4 +154,4 @@ def endings(sequences: Iterable[tuple[tuple[int, ...], float]], vocab: Vocab) ->
     ]
 
 
-__all__ = ["Endings", "TokenKey", "TokenSet", "endings", "resolve"]
+__all__ = ["Endings", "TokenKey", "TokenSet", "endings", "inside", "resolve", "single_tokens"]

@@ -16,14 +16,24 @@ from .token_keys import Endings, TokenKey, endings, resolve
 
 _LARGEST = torch.finfo(torch.float32).max
 
-Amount = Annotated[float, Field(allow_inf_nan=False)]
+Amount = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]  # as float32 holds them
 
 
-class _Rules(NamedTuple):
+class Rules(NamedTuple):
     """What a stage prepares: a table by token id, and sequences by length."""
 
     table: Tensor  # [V]
     endings: list[Endings]
+
+
+def banned(dist: Dist, ctx: Context, rules: Rules) -> Tensor:
+    """Which of dist's tokens are in the table (bool [V]) or would complete a sequence. Returns bool [R, C]."""
+    found = dist.lookup(rules.table)
+    for group in rules.endings:
+        columns, due = group.columns(dist, ctx)
+        hits = torch.zeros(dist.rows, dist.columns, dtype=torch.int32, device=dist.device)
+        found = found | (hits.scatter_add_(-1, columns, due.int()) > 0)
+    return found
 
 
 class Bias(LogitsProcessor):
@@ -38,12 +48,13 @@ class Bias(LogitsProcessor):
 
     pointwise: ClassVar[bool] = True
     identity_when: ClassVar[dict[str, Any]] = {"amounts": ()}
+    examples: ClassVar[tuple[str, ...]] = ('bias([" however": -2.0])', "bias([5: -2.0, [6, 7]: 1.5])")
 
     amounts: tuple[tuple[TokenKey, Amount], ...] = Field(
         description='token: amount pairs, as in bias([" however": -2.0, 128009: -5])'
     )
 
-    def prepare(self, vocab: Vocab) -> _Rules:
+    def prepare(self, vocab: Vocab) -> Rules:
         table = torch.zeros(vocab.size)
         sequences: list[tuple[tuple[int, ...], float]] = []
         for key, amount in self.amounts:
@@ -51,10 +62,10 @@ class Bias(LogitsProcessor):
             if found.singles:
                 table[torch.tensor(found.singles)] += amount
             sequences.extend((sequence, amount) for sequence in found.sequences)
-        return _Rules(table.to(vocab.device), endings(sequences, vocab))
+        return Rules(table.to(vocab.device), endings(sequences, vocab))
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
-        rules: _Rules = ctx.prepared(self)
+        rules: Rules = ctx.prepared(self)
         bias = dist.lookup(rules.table)
         for group in rules.endings:
             columns, due = group.columns(dist, ctx)
@@ -77,21 +88,16 @@ class Ban(LogitsProcessor):
     pointwise: ClassVar[bool] = True
     variadic: ClassVar[str | None] = "tokens"
     identity_when: ClassVar[dict[str, Any]] = {"tokens": ()}
+    examples: ClassVar[tuple[str, ...]] = ('ban(" however", r"[0-9]")', "ban(5, [6, 7])")
 
     tokens: tuple[TokenKey, ...] = Field(description='what never comes, as in ban(5, " however", r"[A-Za-z]")')
 
-    def prepare(self, vocab: Vocab) -> _Rules:
+    def prepare(self, vocab: Vocab) -> Rules:
         found = resolve(self.tokens, vocab, "ban")
-        return _Rules(found.mask(vocab), endings([(sequence, 1.0) for sequence in found.sequences], vocab))
+        return Rules(found.mask(vocab), endings([(sequence, 1.0) for sequence in found.sequences], vocab))
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
-        rules: _Rules = ctx.prepared(self)
-        banned = dist.lookup(rules.table)
-        for group in rules.endings:
-            columns, due = group.columns(dist, ctx)
-            hits = torch.zeros(dist.rows, dist.columns, dtype=torch.int32, device=dist.device)
-            banned = banned | (hits.scatter_add_(-1, columns, due.int()) > 0)
-        return dist.keep(~banned)
+        return dist.keep(~banned(dist, ctx, ctx.prepared(self)))
 
 
 class Allow(LogitsProcessor):
@@ -107,6 +113,7 @@ class Allow(LogitsProcessor):
     masks_only: ClassVar[bool] = True
     pointwise: ClassVar[bool] = True
     variadic: ClassVar[str | None] = "tokens"
+    examples: ClassVar[tuple[str, ...]] = ('allow(r"^[0-9]+$", "<|im_end|>")', "allow(5, 6, 7)")
 
     tokens: tuple[TokenKey, ...] = Field(
         min_length=1, description='all that may come, as in allow(r"[0-9]", "<|im_end|>")'
@@ -119,4 +126,4 @@ class Allow(LogitsProcessor):
         return dist.keep(dist.lookup(ctx.prepared(self)))
 
 
-__all__ = ["Allow", "Ban", "Bias"]
+__all__ = ["Allow", "Ban", "Bias", "Rules", "banned"]

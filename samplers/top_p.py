@@ -25,12 +25,14 @@ class TopP(LogitsProcessor):
     Source: Holtzman et al., "The curious case of neural text degeneration", arXiv 1904.09751.
     Dialects: hf sums in float32 from the least likely token upwards and removes what has a sum of at most 1 - p,
     which differs at the boundary alone (where transformers' own choice among tied logits is torch.sort's, the lower
-    ids stay here); llama.cpp's top-p is the default.
+    ids stay here; vLLM does the same with a float32 1 - p, and text-generation-webui runs it); llama.cpp's top-p is
+    the default.
     """
 
     masks_only: ClassVar[bool] = True
     monotone: ClassVar[bool] = True
     identity_when: ClassVar[dict[str, Any]] = {"p": 1.0}
+    examples: ClassVar[tuple[str, ...]] = ("top_p(0.9)", "top_p(0.9, min_keep=3)", 'top_p(0.9, dialect="hf")')
 
     p: Scalar = Field(ge=0, le=1, description="the share of the probability mass that stays")
     min_keep: Scalar[int] = Field(1, ge=1, description="how many tokens stay at least")

@@ -17,18 +17,21 @@ from ..core.stage import LogitsProcessor
 class Typical(LogitsProcessor):
     """Sort tokens by |-ln p - H| and keep the smallest prefix with at least ``mass`` of the probability.
 
-    H is the entropy in nats. The most likely token may go. At least one token stays, ties go to the lower id, mass =
-    1 is off.
+    H is the entropy in nats. The most likely token may go. At least ``min_keep`` tokens stay, the first in that order;
+    ties go to the lower id; mass = 1 is off.
 
     Source: Meister et al., arXiv 2202.00666.
-    Dialects: hf sums in float32 and keeps everything that ties with the last token of the prefix; llamacpp wants a
-    mass above ``mass``, so a prefix that has it exactly goes one token further.
+    Dialects: hf sums in float32 and keeps everything that ties with the last token of the prefix
+    (text-generation-webui runs it); llamacpp wants a mass above ``mass``, so a prefix that has it exactly goes one
+    token further (llama.cpp itself loses the order where a probability is 0, which is not followed).
     """
 
     masks_only: ClassVar[bool] = True
     identity_when: ClassVar[dict[str, Any]] = {"mass": 1.0}
+    examples: ClassVar[tuple[str, ...]] = ("typical(0.95)", 'typical(0.95, dialect="llamacpp")')
 
     mass: Scalar = Field(ge=0, le=1, description="the share of the probability mass that stays")
+    min_keep: Scalar[int] = Field(1, ge=1, description="how many tokens stay at least")
     dialect: Literal["logitmill", "hf", "llamacpp"] = Field(
         "logitmill", description="hf: boundary ties stay; llamacpp: the mass has to be exceeded"
     )
@@ -36,9 +39,11 @@ class Typical(LogitsProcessor):
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
         if not isinstance(self.mass, Tensor) and self.mass >= 1.0:
             return dist
-        shifted = (-dist.logprobs - dist.entropy).abs()  # [R, C], +inf for what is removed
+        shifted = (-dist.logprobs - dist.entropy).abs() if self.dialect == "hf" else _shifts(dist)  # [R, C]
         order = shifted.sort(dim=-1, stable=True).indices
         keep = self._with_ties(dist, shifted, order) if self.dialect == "hf" else self._prefix(dist, order)
+        first = torch.arange(dist.columns, device=dist.device).expand_as(order) < self.min_keep  # in that order
+        keep = keep | torch.empty_like(keep).scatter_(-1, order, first)
         if isinstance(self.mass, Tensor):
             keep = keep | (self.mass >= 1.0)
         return dist.keep(keep)
@@ -48,14 +53,21 @@ class Typical(LogitsProcessor):
         weights = dist.weights.gather(-1, order)
         before = ((weights.cumsum(-1) - weights) / weights.sum(-1, keepdim=True)).float()
         missing = before <= self.mass if self.dialect == "llamacpp" else before < self.mass
-        first = torch.arange(dist.columns, device=dist.device) == 0
-        return torch.empty_like(missing).scatter_(-1, order, missing | first)
+        return torch.empty_like(missing).scatter_(-1, order, missing)
 
     def _with_ties(self, dist: Dist, shifted: Tensor, order: Tensor) -> Tensor:
         """A bool [R, C] by column: transformers' arithmetic."""
         reached = dist.logits.gather(-1, order).softmax(-1).cumsum(-1)
         last = (reached < self.mass).sum(-1, keepdim=True).clamp(max=dist.columns - 1)
         return shifted <= shifted.gather(-1, order).gather(-1, last)
+
+
+def _shifts(dist: Dist) -> Tensor:
+    """Float64 [R, C]: |-ln p - H|, +inf for what is removed. In float32 near ties fall with the number of columns."""
+    total = dist.weights.sum(-1, keepdim=True)
+    logprobs = dist.logits.double() - dist.max_logit.double() - total.log()
+    entropy = -torch.where(dist.weights > 0, dist.weights / total * logprobs, 0.0).sum(-1, keepdim=True)
+    return (logprobs + entropy).abs()
 
 
 __all__ = ["Typical"]

@@ -17,5 +17,7 @@ def register_stopping_criteria(register: Register) -> None:
         register(f"{_ROOM}.{stage}")
     for stage in ("length:MaxTokens", "length:MaxLength", "length:Timeout"):
         register(f"{_ROOM}.{stage}")
-    for stage in ("text:Stop", "text:StopRegex"):
+    for stage in ("text:Stop", "text:StopRegex", "text:Text"):
+        register(f"{_ROOM}.{stage}")
+    for stage in ("uncertainty:Confidence", "uncertainty:EntropyBelow", "repetition:Loop", "budget:Budget"):
         register(f"{_ROOM}.{stage}")

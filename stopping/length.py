@@ -15,6 +15,7 @@ class MaxTokens(StoppingCriterion):
     """n tokens have been generated; in a phase's until, since the phase began."""
 
     finish_reason: ClassVar[Literal["eos", "stop", "length"]] = "length"
+    examples: ClassVar[tuple[str, ...]] = ("max_tokens(256)",)
 
     n: int = Field(ge=1, description="how many tokens come at most")
 
@@ -26,6 +27,7 @@ class MaxLength(StoppingCriterion):
     """Prompt and output together have n tokens. A row whose prompt is that long already ends after one token."""
 
     finish_reason: ClassVar[Literal["eos", "stop", "length"]] = "length"
+    examples: ClassVar[tuple[str, ...]] = ("max_length(4096)",)
 
     n: int = Field(ge=1, description="how long prompt and output together get at most")
 
@@ -37,6 +39,7 @@ class Timeout(StoppingCriterion):
     """So many seconds have passed since the request began. Looked at after each token; prefill counts."""
 
     finish_reason: ClassVar[Literal["eos", "stop", "length"]] = "length"
+    examples: ClassVar[tuple[str, ...]] = ("timeout(30)",)
 
     seconds: float = Field(gt=0, allow_inf_nan=False, description="wall clock, in seconds")
 

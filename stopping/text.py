@@ -1,4 +1,7 @@
-"""Stops on text: stop, stop_regex. They see the generated text without special tokens, and cut it at the match."""
+"""Tests on text: stop and stop_regex, which cut it at the match, and text, which keeps it.
+
+They see the generated text without special tokens.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,8 @@ from ..core.vocab import Vocab
 from .tokens import ids_tensor, just_came
 
 
-class Stop(StoppingCriterion):
-    """One of these strings has come. The text ends where it begins, or behind it with ``include``.
-
-    A match may begin and end anywhere inside tokens. Of several matches the earliest counts, of those that begin
-    together the shortest. A string that is one special token, which the text does not show, is matched as a token.
-    """
+class _Strings(StoppingCriterion):
+    """What stop and text share: strings looked for in the text, and among the tokens where one is a special token."""
 
     variadic: ClassVar[str | None] = "strings"
     needs: ClassVar[frozenset[str]] = frozenset({"text", "tokenizer"})
@@ -27,14 +26,25 @@ class Stop(StoppingCriterion):
     strings: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         min_length=1, description='as in stop("\\n\\n", "User:")'
     )
-    include: bool = Field(False, description="whether the string itself stays in the text")
 
     def prepare(self, vocab: Vocab) -> Tensor:
         special = [] if vocab.tokenizer is None else [vocab.single(text) for text in self.strings]
-        return ids_tensor([i for i in special if i in vocab.special_ids], vocab, "stop")
+        return ids_tensor([i for i in special if i in vocab.special_ids], vocab, self.stage_name)
 
     def check(self, ctx: Context) -> Tensor:
         return just_came(ctx.prepared(self), ctx)
+
+
+class Stop(_Strings):
+    """One of these strings has come. The text ends where it begins, or behind it with ``include``.
+
+    A match may begin and end anywhere inside tokens. Of several matches the earliest counts, of those that begin
+    together the shortest. A string that is one special token, which the text does not show, is matched as a token.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (r'stop("\n\n", "User:")', 'stop("}", include=true)')
+
+    include: bool = Field(False, description="whether the string itself stays in the text")
 
     def check_text(self, text: str, ctx: Context) -> int | None:
         found = [(at, at + len(string)) for string in self.strings if (at := text.find(string)) >= 0]
@@ -42,6 +52,20 @@ class Stop(StoppingCriterion):
 
     def held(self, text: str) -> int:
         return 0 if self.include else max(_overlap(text, string) for string in self.strings)
+
+
+class Text(_Strings):
+    """One of these strings has come, and the text keeps it, with all that its last token brought.
+
+    It tells where a phase ends: ``phases({ ... until text("</think>") }, { ... })``. Strings are found as by ``stop``:
+    anywhere inside tokens, and as a token where a string is one special token, which the text does not show. In a
+    phase, what came before it began counts for nothing.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = ('text("</think>")', r'text(".\n", "!\n")')
+
+    def check_text(self, text: str, ctx: Context) -> bool:
+        return any(string in text for string in self.strings)
 
 
 def _overlap(text: str, string: str) -> int:
@@ -66,6 +90,7 @@ class StopRegex(StoppingCriterion):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"text", "tokenizer"})
+    examples: ClassVar[tuple[str, ...]] = (r'stop_regex(r"\n(User|System):")', r'stop_regex(r"\d{4}", include=true)')
 
     pattern: Annotated[Pattern, BeforeValidator(_pattern)] = Field(description='as in stop_regex(r"\\n(User|System):")')
     include: bool = Field(False, description="whether the match itself stays in the text")
@@ -82,4 +107,4 @@ class StopRegex(StoppingCriterion):
         return len(text) - found.start() if found is not None else 0
 
 
-__all__ = ["Stop", "StopRegex"]
+__all__ = ["Stop", "StopRegex", "Text"]

@@ -36,6 +36,7 @@ class Eos(StoppingCriterion):
 
     finish_reason: ClassVar[Literal["eos", "stop", "length"]] = "eos"
     variadic: ClassVar[str | None] = "ids"
+    examples: ClassVar[tuple[str, ...]] = ("eos", "eos(2, 7)")
 
     ids: tuple[TokenId, ...] = Field(
         (), description="the tokens that end a row; the model's own end-of-sequence tokens if none"
@@ -52,6 +53,7 @@ class StopIds(StoppingCriterion):
     """One of these tokens has come. It stays in the output's tokens."""
 
     variadic: ClassVar[str | None] = "ids"
+    examples: ClassVar[tuple[str, ...]] = ("stop_ids(198, 271)",)
 
     ids: tuple[TokenId, ...] = Field(min_length=1, description="token ids, as in stop_ids(198, 271)")
 

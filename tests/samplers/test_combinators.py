@@ -59,6 +59,75 @@ def test_mix_blocks_are_fragments(bench: Any) -> None:
         bench.stage("mix")
 
 
+def test_product_multiplies_powers_of_probabilities(bench: Any) -> None:
+    """.5 .25 .15 .1 squared is .25 .0625 .0225 .01; by its reverse it is .05 .0375 .0375 .05, and halves are roots."""
+    twice = bench.stage("product", (1.0, Strategy()), (1, bench.stage("temperature", 1.0)))
+    assert torch.allclose(probs(bench, twice, FOUR), torch.tensor([[0.25, 0.0625, 0.0225, 0.01]]) / 0.345)
+    flip = bench.stage("bias", {0: -1.6094379, 1: -0.5108256, 2: 0.5108256, 3: 1.6094379})  # ln of 1/5, 3/5, 5/3, 5
+    mean = bench.stage("product", (0.5, Strategy()), (0.5, flip))
+    rooted = torch.tensor([[0.05, 0.0375, 0.0375, 0.05]]).sqrt()
+    assert torch.allclose(probs(bench, mean, FOUR), rooted / rooted.sum())
+
+
+def test_product_takes_its_weights_as_they_are_written(bench: Any) -> None:
+    """Exponents 2 and 1 make a cube; normalised they would leave the distribution as it is."""
+    cubed = bench.stage("product", (2.0, Strategy()), (1.0, Strategy()))
+    expected = torch.tensor([[p**3 for p in FOUR]])
+    assert torch.allclose(probs(bench, cubed, FOUR), expected / expected.sum())
+
+
+def test_product_keeps_what_every_part_keeps(bench: Any) -> None:
+    both = bench.stage("product", (0.7, bench.stage("ban", 0)), (0.3, bench.stage("ban", 3)))
+    held = probs(bench, both, [FOUR, [0.0, 0.5, 0.3, 0.2]])
+    assert [row.nonzero()[:, 0].tolist() for row in held] == [[1, 2], [1, 2]]
+    assert torch.allclose(held[0], torch.tensor([0.0, 0.25, 0.15, 0.0]) / 0.4)
+
+
+@pytest.mark.parametrize(("weights", "best"), [((0.3, 0.7), 0), ((0.9, 0.1), 2)])
+def test_product_of_parts_that_agree_on_nothing(bench: Any, weights: tuple[float, float], best: int) -> None:
+    """2 has .6 in the first part and 0 has .667 in the second: .18 to .467 by the one pair of weights, .54 to .067."""
+    first, second = bench.stage("ban", 0, 1), bench.stage("ban", 2, 3)
+    law = bench.law(bench.stage("product", (weights[0], first), (weights[1], second)), bench.logits_of([FOUR]))
+    assert law.probs[0].nonzero()[:, 0].tolist() == [best]
+    assert law.rescued.tolist() == [[True]]
+    together = bench.law(bench.stage("product", (1.0, first), (1.0, bench.stage("ban", 3))), bench.logits_of([FOUR]))
+    assert together.rescued.tolist() == [[False]]
+
+
+def test_product_on_narrowed_parts_and_far_logits(bench: Any) -> None:
+    part = bench.stage("top_k", 2)
+    held = probs(bench, bench.stage("product", (1.0, part), (1.0, bench.stage("top_k", 3))), FOUR)
+    assert torch.allclose(held, torch.tensor([[0.8, 0.2, 0.0, 0.0]]))
+    far = torch.tensor([[3.4e38, -3.4e38, 0.0], [-3.4e38, -3.3e38, float("-inf")]])
+    law = bench.law(bench.stage("product", (1e6, Strategy()), (1e-6, bench.stage("temperature", 3.0))), far)
+    assert law.probs.tolist() == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    assert law.kept.tolist() == [[3], [2]]  # rounding removes nothing
+
+
+def test_product_takes_two_fragments_at_least(bench: Any) -> None:
+    part = bench.stage("top_k", 1)
+    with pytest.raises(StrategyError, match="a block of product is a fragment"):
+        bench.stage("product", (1.0, part | bench.stage("sample")), (1.0, part))
+    with pytest.raises(StrategyError, match="'until' cannot stand in a block of product"):
+        bench.stage("product", (1.0, part.until(bench.stage("eos"))), (1.0, part))
+    with pytest.raises(StrategyError, match="two blocks at least"):
+        bench.stage("product", (2.0, part))
+    for weight in (0, -1.0, float("inf"), float("nan"), 2e6, "x"):
+        with pytest.raises(StrategyError):
+            bench.stage("product", (weight, part), (1.0, part))
+
+
+def test_product_rescues_row_by_row(bench: Any) -> None:
+    """Rows of one batch, one of them rescued, and a product inside a when: what each gets alone."""
+    apart = bench.stage("product", (1.0, bench.stage("top_k", 1)), (1.0, bench.stage("ban", 0)))
+    table = [FOUR, FOUR[::-1]]
+    law = bench.law(apart, bench.logits_of(table))
+    assert law.rescued.tolist() == [[True], [False]]
+    assert [row.nonzero()[:, 0].tolist() for row in law.probs] == [[0], [3]]
+    inside = bench.stage("when", bench.compare(bench.read(bench.stage("max_p")), ">", 0.45), apart)
+    assert torch.equal(probs(bench, inside, [*table, [0.25] * 4])[:2], law.probs)
+
+
 def test_when_is_row_by_row(bench: Any) -> None:
     """Certain rows become greedy, the others lose their best token."""
     sure = bench.read(bench.stage("max_p"))

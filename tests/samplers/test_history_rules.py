@@ -31,6 +31,34 @@ def test_repetition_window(bench: Any) -> None:
         assert {i for i in range(5) if after[i] != FLAT[i]} == changed, fields
 
 
+def test_penalties_over_the_prompt(bench: Any) -> None:
+    """The prompt is 0 0 1, the output 4 1: what was generated counts for nothing, also as a window's end."""
+    for name, fields, expected in [
+        ("repetition", {}, [1.0, -4.0, 1.0, -1.0, 0.0]),
+        ("repetition", {"window": 2}, [1.0, -4.0, 1.0, -1.0, 0.0]),
+        ("repetition", {"window": 1}, [2.0, -4.0, 1.0, -1.0, 0.0]),
+        ("presence", {}, [0.0, -4.0, 1.0, -1.0, 0.0]),
+        ("frequency", {}, [-2.0, -4.0, 1.0, -1.0, 0.0]),
+        ("frequency", {"window": 2}, [0.0, -4.0, 1.0, -1.0, 0.0]),
+        ("frequency", {"window": 0}, FLAT),
+    ]:
+        after = bench.apply(bench.stage(name, 2.0, over="prompt", **fields), FLAT, [0, 0, 1], [4, 1])
+        assert after.tolist() == [expected], (name, fields)
+    ragged = bench.apply(bench.stage("frequency", 1.0, over="prompt"), [FLAT] * 3, [[], [2], [2, 2]], [[0], [0], []])
+    assert ragged[:, 2].tolist() == [1.0, 0.0, -1.0]
+
+
+@pytest.mark.parametrize("name", ["presence", "frequency"])
+def test_textgen_looks_at_prompt_and_output(bench: Any, name: str) -> None:
+    stage = bench.stage(name, 2.0, dialect="textgen")
+    assert bench.apply(stage, FLAT, [0], [1]).tolist() == [[0.0, -4.0, 1.0, -1.0, 0.0]]
+    ranged = bench.stage(name, 2.0, window=1, dialect="textgen")
+    assert bench.apply(ranged, FLAT, [0], [1]).tolist() == [[2.0, -4.0, 1.0, -1.0, 0.0]]
+    assert bench.apply(bench.stage(name, 2.0, over="prompt", dialect="textgen"), FLAT, [0], [1])[0, 1] == -2.0
+    with pytest.raises(StrategyError, match="leave window out"):
+        bench.stage(name, 2.0, window=0, dialect="textgen")
+
+
 def test_presence_and_frequency(bench: Any) -> None:
     assert bench.apply(bench.stage("presence", 0.5), FLAT, [2], [0, 0, 1]).tolist() == [[1.5, -2.5, 1.0, -1.0, 0.0]]
     assert bench.apply(bench.stage("frequency", 0.5), FLAT, [2], [0, 0, 1]).tolist() == [[1.0, -2.5, 1.0, -1.0, 0.0]]
@@ -96,6 +124,37 @@ def test_min_tokens(bench: Any) -> None:
     assert bench.kept(stage, [0.0, -INF], [], [], eos=(0,)) == [[0]]  # nothing else is left
     per_row = [bench.stage("min_tokens", n) for n in (0, 1, 2)]
     assert bench.kept(per_row, [[0.0] * 3] * 3, [], [1], eos=(2,)) == [[0, 1, 2], [0, 1, 2], [0, 1]]
+
+
+def test_min_tokens_over_everything(bench: Any) -> None:
+    """Three tokens of prompt and one of output are four."""
+    for n, left in [(4, [0, 1, 2, 3]), (5, [0, 1, 3])]:
+        stage = bench.stage("min_tokens", n, over="all")
+        assert bench.kept(stage, [0.0] * 4, [1, 1, 1], [1], eos=(2,)) == [left]
+    ragged = bench.kept(bench.stage("min_tokens", 2, over="all"), [[0.0] * 3] * 3, [[], [1], [1, 1]], eos=(2,))
+    assert ragged == [[0, 1], [0, 1], [0, 1, 2]]
+
+
+@pytest.mark.parametrize(("name", "fields"), [("min_tokens", {"n": 3}), ("length_decay", {"start": 0, "factor": 2.0})])
+def test_an_end_of_several_tokens_is_an_error(bench: Any, name: str, fields: dict[str, Any]) -> None:
+    """It would be no end that these could hold back or raise: before, it was passed over in silence."""
+    for ids in ([[1, 2]], [" the cat"]):
+        with pytest.raises(StrategyError, match=f"{name}: names single tokens"):
+            bench.apply(bench.stage(name, **fields, ids=ids), [0.0] * 320, [], [1], tokenizer=bench.tokenizer())
+
+
+def test_no_repeat_ngram_of_the_prompt_or_the_output(bench: Any) -> None:
+    """The prompt is 1 2 3, the output 1 2 4 1 2: 3 was behind 1 2 there, 4 here."""
+    for over, left in [("all", [0, 1, 2]), ("prompt", [0, 1, 2, 4]), ("output", [0, 1, 2, 3])]:
+        stage = bench.stage("no_repeat_ngram", 3, over=over)
+        assert bench.kept(stage, [0.0] * 5, [1, 2, 3], [1, 2, 4, 1, 2]) == [left], over
+        assert bench.kept(stage, [[0.0] * 3] * 2, [[], [1, 2, 0]], [[1, 2], []]) == [[0, 1, 2]] * 2
+    single = bench.stage("no_repeat_ngram", 1, over="prompt")
+    assert bench.kept(single, [[0.0] * 5] * 3, [[0], [], [1, 1]], [[1], [1], [2]]) == [
+        [1, 2, 3, 4], [0, 1, 2, 3, 4], [0, 2, 3, 4],
+    ]  # fmt: skip
+    assert bench.kept(bench.stage("no_repeat_ngram", 2, over="output"), [0.0] * 5, [1, 2], [3, 1]) == [[0, 1, 2, 3, 4]]
+    assert bench.kept(bench.stage("no_repeat_ngram", 2, over="output"), [0.0] * 5, [1], [2, 1]) == [[0, 1, 2, 3, 4]]
 
 
 def test_no_repeat_ngram(bench: Any) -> None:

@@ -57,6 +57,17 @@ def test_hf_refuses_zero(bench: Any) -> None:
         bench.stage("temperature", -0.5)
 
 
+def test_vllm_is_greedy_below_a_hundred_thousandth(bench: Any) -> None:
+    tied = torch.tensor([[1.0, 2.0, 2.0]])
+    for value, probs in [(0.0, [0, 1, 0]), (1e-6, [0, 1, 0]), (9.9e-6, [0, 1, 0]), (1e-5, [0, 0.5, 0.5])]:
+        after = bench.apply(bench.stage("temperature", value, dialect="vllm"), tied).softmax(-1)
+        assert torch.equal(after, torch.tensor([probs]).float()), value
+    stages = [bench.stage("temperature", value, dialect="vllm") for value in (1e-6, 2e-5, 2.0)]
+    assert bench.kept(stages, tied.expand(3, -1)) == [[1], [0, 1, 2], [0, 1, 2]]
+    halved = bench.apply(bench.stage("temperature", 2.0, dialect="vllm"), tied)
+    assert torch.equal(halved, tied / 2)
+
+
 def test_dynamic_temperature(bench: Any) -> None:
     """A uniform distribution has the high end, a certain one the low end; .5 .25 .25 has H / ln 3 = 0.9464, between."""
     uniform = torch.full((1, 4), 8.0)

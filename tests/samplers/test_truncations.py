@@ -38,6 +38,14 @@ def test_top_k_hf_keeps_ties_with_the_kth(bench: Any) -> None:
         bench.stage("top_k", 0, dialect="hf")
 
 
+def test_top_k_vllm_keeps_ties_with_the_kth_and_zero_is_off(bench: Any) -> None:
+    stages = [bench.stage("top_k", k, dialect="vllm") for k in (1, 0, 3, 9)]
+    assert bench.kept(stages, bench.logits_of([TIED] * 4)) == [[1, 2], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]
+    for stage, left in zip(stages, ([1, 2], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]), strict=True):
+        assert bench.kept(stage, bench.logits_of(TIED)) == [left]
+    assert bench.kept(bench.stage("top_k", 2, dialect="vllm"), bench.logits_of([0.0, 0.6, 0.0, 0.4])) == [[1, 3]]
+
+
 def test_top_k_of_each_row(bench: Any) -> None:
     """Rows with values of their own, off among them, stack and get what they get alone."""
     ks = [1, 0, 3, 2]
@@ -127,6 +135,29 @@ def test_min_p_keeps_by_logit_what_has_no_probability_in_float32(bench: Any) -> 
     assert bench.kept(bench.stage("min_p", 1e-50), logits) == [[0, 1]]
 
 
+@pytest.mark.parametrize("dialect", ["logitmill", "hf"])
+def test_min_p_min_keep(bench: Any, dialect: str) -> None:
+    """Half of the best, .25, is reached by two; of the tied ones the lower id stays."""
+    stages = [bench.stage("min_p", 0.5, n, dialect=dialect) for n in (1, 3, 9)]
+    assert bench.kept(stages, bench.logits_of([FOUR] * 3)) == [[0, 1], [0, 1, 2], [0, 1, 2, 3]]
+    assert bench.kept(bench.stage("min_p", 1.0, 2, dialect=dialect), bench.logits_of([0.4, 0.3, 0.3])) == [[0, 1]]
+
+
+def test_typical_min_keep(bench: Any) -> None:
+    """By |-ln p - H| the order of .5 .25 .15 .1 is 1, 0, 2, 3."""
+    logits = bench.logits_of([FOUR] * 3)
+    for dialect in ("logitmill", "hf", "llamacpp"):
+        stages = [bench.stage("typical", 0.1, n, dialect=dialect) for n in (1, 2, 9)]
+        assert bench.kept(stages, logits) == [[1], [0, 1], [0, 1, 2, 3]]
+
+
+def test_xtc_min_keep(bench: Any) -> None:
+    """Of .5 .25 .15 .1 three reach .15: two may go, and two stay."""
+    logits = bench.logits_of([FOUR] * 3)
+    stages = [bench.stage("xtc", 1.0, 0.15, min_keep=n) for n in (1, 2, 3)]
+    assert bench.kept(stages, logits) == [[2, 3], [2, 3], [0, 1, 2, 3]]
+
+
 def test_typical(bench: Any) -> None:
     """H of .5 .25 .15 .1 is 1.208; -ln p is .69 1.39 1.90 2.30, so the order is 1, 0, 2, 3."""
     logits = bench.logits_of(FOUR)
@@ -161,6 +192,22 @@ def test_top_n_sigma(bench: Any) -> None:
     assert bench.kept(stacked, logits.expand(3, -1)) == [[2], [0, 1, 2], [1, 2]]
 
 
+def test_top_n_sigma_textgen_counts_removed_logits_as_zero(bench: Any) -> None:
+    """0 2 4 and a removed one: of 0 2 4 0 the mean is 1.5 and the sample variance 11 / 3, so sigma is 1.9149.
+
+    Half of it below 4 is 3.04, one 2.09, 1.1 of it 1.89; alone, 0 2 4 would have a sample sigma of 2.
+    """
+    logits = torch.tensor([[0.0, 2.0, 4.0, float("-inf")]])
+    for n, left in [(0.5, [2]), (1.0, [2]), (1.1, [1, 2]), (2.1, [0, 1, 2]), (0.0, [0, 1, 2]), (-1.0, [0, 1, 2])]:
+        assert bench.kept(bench.stage("top_n_sigma", n, dialect="textgen"), logits) == [left], n
+    stacked = [bench.stage("top_n_sigma", n, dialect="textgen") for n in (1.0, -1.0, 1.1)]
+    assert bench.kept(stacked, logits.expand(3, -1)) == [[2], [0, 1, 2], [1, 2]]
+    whole = torch.tensor([[0.0, 2.0, 4.0]])  # sample sigma 2, population sigma 1.633
+    assert bench.kept(bench.stage("top_n_sigma", 1.1), whole) == [[2]]
+    assert bench.kept(bench.stage("top_n_sigma", 1.1, dialect="textgen"), whole) == [[1, 2]]
+    assert bench.kept(bench.stage("top_n_sigma", 1.1, dialect="textgen"), torch.tensor([[-7.0]])) == [[0]]
+
+
 def test_top_n_sigma_does_not_change_with_temperature(bench: Any) -> None:
     logits = torch.randn(8, 50, generator=torch.Generator().manual_seed(0))
     for temperature in (0.25, 0.5, 2.0, 4.0):  # powers of two scale exactly
@@ -189,6 +236,43 @@ def test_xtc(bench: Any) -> None:
     assert xtc_of(bench, FOUR, 1.0, 0.0) == [3]
     assert xtc_of(bench, [0.0, 0.5, 0.5, 0.0], 1.0, 0.5) == [2]  # of a tie the last stays
     assert xtc_of(bench, FOUR, 1.0, 0.12, protect=[0]) == [0, 2, 3]
+
+
+def test_xtc_protects_single_tokens_and_refuses_what_is_several(bench: Any) -> None:
+    for key in ([1, 2], "the cat"):
+        stage = bench.stage("xtc", 1.0, 0.12, protect=[0, key])
+        with pytest.raises(StrategyError, match="xtc: names single tokens"):
+            bench.kept(stage, torch.zeros(1, len(bench.tokenizer())), tokenizer=bench.tokenizer())
+
+
+def test_xtc_textgen_does_nothing_where_a_protected_token_would_go(bench: Any) -> None:
+    def after(**fields: Any) -> list[int]:
+        return xtc_of(bench, FOUR, 1.0, 0.12, dialect="textgen", **fields)
+
+    assert after() == [2, 3]
+    assert after(protect=[0]) == [0, 1, 2, 3]
+    assert after(protect=[1, 3]) == [0, 1, 2, 3]
+    assert after(protect=[2]) == [2, 3]  # the least of the top choices stays anyway
+    assert after(protect=[3]) == [2, 3]
+
+
+def test_xtc_textgen_protects_the_newline_and_the_end_by_itself(bench: Any) -> None:
+    tokenizer = bench.tokenizer()
+    newline, end = tokenizer("\n")["input_ids"][-1], tokenizer.eos_token_id
+    for token, left in [(newline, 3), (end, 3), (7, 2)]:
+        probs = torch.zeros(1, len(tokenizer))
+        probs[0, [token, 20, 21]] = torch.tensor([0.5, 0.3, 0.2])
+        stage = bench.stage("xtc", 1.0, 0.25, dialect="textgen")
+        assert len(bench.kept(stage, probs.log(), tokenizer=tokenizer)[0]) == left
+        assert len(bench.kept(bench.stage("xtc", 1.0, 0.25), probs.log(), tokenizer=tokenizer)[0]) == 2
+    assert bench.kept(bench.stage("xtc", 1.0, 0.12, dialect="textgen"), bench.logits_of(FOUR), eos=(1, 99)) == [
+        [0, 1, 2, 3]
+    ]
+
+
+def test_xtc_textgen_decides_row_by_row(bench: Any) -> None:
+    stage = bench.stage("xtc", 1.0, 0.12, protect=[0], dialect="textgen")
+    assert bench.kept(stage, bench.logits_of([FOUR, FOUR[::-1]])) == [[0, 1, 2, 3], [0, 1]]
 
 
 def test_xtc_acts_as_often_as_it_says(bench: Any) -> None:
