@@ -15,6 +15,7 @@ from transformers.generation import logits_process as hf
 
 INF = float("inf")
 VOCAB, ROWS = 97, 6
+PEER = "transformers"
 
 
 def tables() -> Iterator[Any]:
@@ -60,34 +61,38 @@ def exact(ours: Tensor, theirs: Tensor) -> None:
 
 @any_logits
 @pytest.mark.parametrize("value", [0.1, 0.7, 1.5, 3.0])
-def test_temperature(bench: Any, logits: Tensor, value: float) -> None:
+def test_temperature(bench: Any, parity: Any, logits: Tensor, value: float) -> None:
     for fields in ({}, {"dialect": "hf"}):
         exact(
             bench.apply(bench.stage("temperature", value, **fields), logits),
             hf.TemperatureLogitsWarper(value)(None, logits),
         )
+    parity.note("temperature", PEER, 0.0, cases=2 * len(logits))
 
 
 @any_logits
 @pytest.mark.parametrize("k", [1, 2, 5, 50, 96, 97, 10_000])
-def test_top_k(bench: Any, logits: Tensor, k: int) -> None:
+def test_top_k(bench: Any, parity: Any, logits: Tensor, k: int) -> None:
     exact(bench.apply(bench.stage("top_k", k, dialect="hf"), logits), hf.TopKLogitsWarper(k)(None, logits))
+    parity.note("top_k", PEER, 0.0, cases=len(logits))
 
 
 @untied
 @pytest.mark.parametrize("k", [1, 2, 5, 50])
-def test_top_k_without_ties_is_the_same_by_default(bench: Any, logits: Tensor, k: int) -> None:
+def test_top_k_without_ties_is_the_same_by_default(bench: Any, parity: Any, logits: Tensor, k: int) -> None:
     exact(bench.apply(bench.stage("top_k", k), logits), hf.TopKLogitsWarper(k)(None, logits))
+    parity.note("top_k", PEER, 0.0, cases=len(logits))
 
 
 @any_logits
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9, 0.95, 0.999])
-def test_top_p(bench: Any, logits: Tensor, p: float) -> None:
+def test_top_p(bench: Any, parity: Any, logits: Tensor, p: float) -> None:
     """Among tied logits transformers' survivors are torch.sort's: there the kept probabilities are compared, sorted."""
     ours, theirs = bench.apply(bench.stage("top_p", p, dialect="hf"), logits), hf.TopPLogitsWarper(p)(None, logits)
     assert torch.equal(ours.sort(-1).values, theirs.sort(-1).values)
     if all(len(row.unique()) == len(row) for row in logits):
         exact(ours, theirs)
+    parity.note("top_p", PEER, 0.0, cases=len(logits))
 
 
 @untied
@@ -104,19 +109,31 @@ def test_top_p_by_default_differs_only_at_a_cut(bench: Any, logits: Tensor, p: f
 
 @any_logits
 @pytest.mark.parametrize("p", [0.0, 0.01, 0.1, 0.5, 1.0])
-def test_min_p(bench: Any, logits: Tensor, p: float) -> None:
+def test_min_p(bench: Any, parity: Any, logits: Tensor, p: float) -> None:
     exact(bench.apply(bench.stage("min_p", p, dialect="hf"), logits), hf.MinPLogitsWarper(p)(None, logits))
+    parity.note("min_p", PEER, 0.0, cases=len(logits))
 
 
 @any_logits
 @pytest.mark.parametrize("mass", [0.05, 0.2, 0.5, 0.9, 0.99])
-def test_typical(bench: Any, logits: Tensor, mass: float) -> None:
+def test_typical(bench: Any, parity: Any, logits: Tensor, mass: float) -> None:
     exact(bench.apply(bench.stage("typical", mass, dialect="hf"), logits), hf.TypicalLogitsWarper(mass)(None, logits))
+    parity.note("typical", PEER, 0.0, cases=len(logits))
+
+
+@pytest.mark.parametrize("logits", [p for p in SOME if p.id in ("smooth", "removed", "wide")])
+@pytest.mark.parametrize("keep", [1, 3, 60])
+def test_min_keep(bench: Any, logits: Tensor, keep: int) -> None:
+    """transformers' min_tokens_to_keep, where no probabilities tie: among those its survivors are torch.sort's."""
+    peers = {"min_p": hf.MinPLogitsWarper, "typical": hf.TypicalLogitsWarper, "top_p": hf.TopPLogitsWarper}
+    for name, peer in peers.items():
+        ours = bench.apply(bench.stage(name, 0.3, keep, dialect="hf"), logits)
+        exact(ours, peer(0.3, min_tokens_to_keep=keep)(None, logits))
 
 
 @pytest.mark.parametrize("logits", [p for p in SOME if p.id != "one"])
 @pytest.mark.parametrize("penalty", [0.5, 1.1, 2.0])
-def test_repetition(bench: Any, logits: Tensor, penalty: float) -> None:
+def test_repetition(bench: Any, parity: Any, logits: Tensor, penalty: float) -> None:
     tokens = TOKENS[: len(logits)]
     theirs = hf.RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor(tokens), logits)
     exact(
@@ -125,43 +142,48 @@ def test_repetition(bench: Any, logits: Tensor, penalty: float) -> None:
         ),
         theirs,
     )
+    parity.note("repetition", PEER, 0.0, cases=len(logits))
 
 
 @pytest.mark.parametrize("logits", [p for p in SOME if p.id != "one"])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 10, 11, 12])
-def test_no_repeat_ngram(bench: Any, logits: Tensor, n: int) -> None:
+def test_no_repeat_ngram(bench: Any, parity: Any, logits: Tensor, n: int) -> None:
     tokens = TOKENS[: len(logits)]
     exact(
         bench.apply(bench.stage("no_repeat_ngram", n), logits, tokens),
         hf.NoRepeatNGramLogitsProcessor(n)(torch.tensor(tokens), logits),
     )
+    parity.note("no_repeat_ngram", PEER, 0.0, cases=len(logits))
 
 
 @pytest.mark.parametrize("logits", [p for p in SOME if p.id != "one"])
-def test_sequence_bias(bench: Any, logits: Tensor) -> None:
+def test_sequence_bias(bench: Any, parity: Any, logits: Tensor) -> None:
     pairs = {(7,): 2.5, (3,): -1.25, (5, 3): 0.75, (1, 1, 1): 4.0, (9, 0): -3.0, (2, 1): 1.0, (1, 2): -2.0, (4, 1): 8.0}
     tokens = TOKENS[: len(logits)]
     theirs = hf.SequenceBiasLogitsProcessor(dict(pairs))(torch.tensor(tokens), logits)
     ours = bench.apply(bench.stage("bias", tuple(pairs.items())), logits, tokens)
     assert torch.equal(ours > -INF, theirs > -INF)
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    parity.note("bias", PEER, (ours.softmax(-1) - theirs.softmax(-1)).abs().max().item(), cases=len(logits))
 
 
 @pytest.mark.parametrize("logits", [p for p in SOME if p.id != "one"])
-def test_bad_words_and_suppressed_tokens(bench: Any, logits: Tensor) -> None:
+def test_bad_words_and_suppressed_tokens(bench: Any, parity: Any, logits: Tensor) -> None:
     words = [[7], [5, 3], [1, 1, 1], [9, 0], [2, 1], [1, 0]]
     tokens = TOKENS[: len(logits)]
     banned = hf.NoBadWordsLogitsProcessor(words, eos_token_id=None)(torch.tensor(tokens), logits)
     exact(bench.apply(bench.stage("ban", words), logits, tokens), banned)
     exact(bench.apply(bench.stage("ban", 3, 4), logits), hf.SuppressTokensLogitsProcessor([3, 4])(None, logits))
+    parity.note("ban", PEER, 0.0, cases=2 * len(logits))
 
 
 @pytest.mark.parametrize("generated", [0, 1, 4, 5, 9])
-def test_min_new_tokens(bench: Any, generated: int) -> None:
+def test_min_new_tokens(bench: Any, parity: Any, generated: int) -> None:
     logits, tokens = torch.randn(1, VOCAB), TOKENS[0]
     prompt, output = tokens[: len(tokens) - generated], tokens[len(tokens) - generated :]
     theirs = hf.MinNewTokensLengthLogitsProcessor(len(prompt), 5, [2, 9])(torch.tensor([tokens]), logits)
     exact(bench.apply(bench.stage("min_tokens", 5), logits, prompt, output, eos=(2, 9)), theirs)
+    parity.note("min_tokens", PEER, 0.0)
 
 
 @untied
