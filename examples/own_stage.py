@@ -3,7 +3,7 @@
 import logitmill as lm
 
 
-class Quadratic(lm.LogitsProcessor):
+class Quadratic(lm.LogitsProcessor, name="my.quadratic"):
     """Lower every logit by its squared distance from the top one: l' = top - factor * (l - top)^2."""
 
     factor: lm.Scalar = 0.2
@@ -16,7 +16,7 @@ class Quadratic(lm.LogitsProcessor):
 lm.register(Quadratic)
 
 # Without a model: what it makes of four logits.
-strategy = lm.Strategy.parse("quadratic(0.5 -> 0.1 over 32) | sample until eos or max_tokens(32)")
+strategy = lm.Strategy.parse("my.quadratic(0.5 -> 0.1 over 32) | sample until eos or max_tokens(32)")
 print(strategy.distribution([2.0, 1.0, 0.0, -1.0]))
 
 # With one.

@@ -40,10 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--golden``: write the golden files anew instead of comparing with them (``make golden``). ``--full``: minutes
-    more.
+    """``--golden``: write the golden files anew instead of comparing with them (``make golden``). ``--parity``: write
+    tests/parity/record.json (``make parity``). ``--full``: minutes more.
     """
     parser.addoption("--golden", action="store_true", help="write the golden files anew")
+    parser.addoption("--parity", action="store_true", help="write the record of what was held against which peer")
     parser.addoption("--full", action="store_true", help="as many cases as are claimed, where a plain run tries a few")
 
 
@@ -87,9 +88,10 @@ def small() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def byte_model(small: ModuleType) -> Any:
-    """A random Llama over bytes in float32, as loading would have left it. Not to be changed."""
-    return small.loaded(small.llama())
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Any]:
+    """``workshop()``: a new environment over the packages present, to install into and run programs in."""
+    make = _module("workshop").Workshop
+    return lambda: make(tmp_path_factory.mktemp("workshop") / "env")
 
 
 @pytest.fixture(scope="session")
@@ -102,12 +104,6 @@ def make_engine(small: ModuleType, byte_model: Any) -> Callable[..., Any]:
         return small.engine(byte_model, **options)
 
     return make
-
-
-@pytest.fixture
-def engine(make_engine: Callable[..., Any]) -> Any:
-    """An engine of 8 rows over ``byte_model``, fresh for each test."""
-    return make_engine()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Laws of every registered signal, sampler and stopping criterion, and of what every stage says of itself."""
+"""Every registered signal, sampler, criterion, combinator, search and schedule keeps the laws, whoever made it."""
 
 from __future__ import annotations
 
@@ -10,131 +10,71 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from logitmill.core.dist import Dist
 from logitmill.core.loader import plugins, registry
-from logitmill.core.stage import snake_case
-from logitmill.core.strategy import Strategy
-
-VOCAB, ROWS = 40, 5
-PROMPTS, OUTPUTS = [[1, 2, 3], [], [4], [0, 0], [5] * 7], [[2], [3, 3], [], [1, 6, 1, 6], [0]]
+from logitmill.core.stage import Stage, snake_case
+from logitmill.plugins.testing.cases import ordinary
+from logitmill.plugins.testing.outcome import outcome
+from logitmill.plugins.testing.subjects import stages_of
+from logitmill.testing import check_laws
 
 EXAMPLES = runpy.run_path(str(Path(__file__).with_name("examples.py")))
-SIGNALS: dict[str, tuple[Any, ...]] = EXAMPLES["SIGNALS"]
-CRITERIA: dict[str, tuple[Any, ...]] = EXAMPLES["CRITERIA"]
 
 
-def rows(vocab: int = VOCAB, device: str = "cpu") -> Tensor:
-    grid = torch.randint(-256, 256, (ROWS, vocab), generator=torch.Generator().manual_seed(2)) / 64.0
-    return grid.to(device)
+def values(kind: str, name: str) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """(positional arguments, named ones) of examples.py."""
+    if kind == "sampler":
+        found: list[tuple[tuple[Any, ...], dict[str, Any]]] = EXAMPLES["SAMPLERS"].get(name, [((), {})])
+        return found
+    book: dict[str, tuple[Any, ...]] = {"signal": EXAMPLES["SIGNALS"], "stopping criterion": EXAMPLES["CRITERIA"]}.get(
+        kind, {}
+    )
+    return [(book[name], {})] if name in book else []
 
 
-def context(bench: Any, dist: Dist, only: int | None = None) -> Any:
-    pick = slice(None) if only is None else slice(only, only + 1)
-    numbers = torch.arange(ROWS, dtype=torch.float64)[pick, None].to(dist.device)
-    return bench.context(
-        dist, PROMPTS[pick], OUTPUTS[pick], seeds=list(range(1, ROWS + 1))[pick], eos=(2,), tokenizer=bench.tokenizer(),
-        scores=-numbers, elapsed=[0.0, 1.0, 2.0, 3.0, 4.0][pick],
-    )  # fmt: skip
+def made(*kinds: str) -> Iterator[Any]:
+    """Each stage of these kinds at the values of examples.py and at its class's examples."""
+    for kind in kinds:
+        for entry in registry().of(kind):
+            cls = entry.load()
+            stages: list[Stage] = [cls(*args, **fields) for args, fields in values(kind, entry.name)]
+            for number, stage in enumerate(dict.fromkeys([*stages, *stages_of(cls, {})])):
+                yield pytest.param(stage, id=f"{kind.replace(' ', '_')}-{entry.name}-{number}")
 
 
-def made(kind: str, values: dict[str, tuple[Any, ...]]) -> Iterator[Any]:
-    for entry in registry().of(kind):
-        yield pytest.param(entry.load()(*values.get(entry.name, ())), id=entry.name)
+@pytest.mark.parametrize(
+    "stage", list(made("signal", "sampler", "stopping criterion", "combinator", "search", "schedule"))
+)
+def test_it_keeps_every_law(stage: Stage) -> None:
+    broken = check_laws(stage)
+    assert not broken, "\n".join(map(str, broken))
 
 
-signals = pytest.mark.parametrize("signal", list(made("signal", SIGNALS)))
-criteria = pytest.mark.parametrize("criterion", list(made("stopping criterion", CRITERIA)))
-samplers = pytest.mark.parametrize("sampler", list(made("sampler", {})))
+@pytest.mark.parametrize("signal", [p for p in made("signal") if p.values[0].value_kind != "text"])
+def test_a_signal_of_tokens_never_waits_for_the_device(signal: Any) -> None:
+    """Not even one that could read text: at these values it need not."""
+    if signal.stage_name == "within" and isinstance(signal.open, str):
+        return  # a marker of several tokens is looked for in the text
+    case = ordinary()
+    assert outcome(signal, case, case.dist("meta")).device.type == "meta"
 
 
-@signals
-def test_a_signal_is_a_value_a_row_and_reads_its_row_alone(bench: Any, signal: Any) -> None:
-    value = bench.run(signal, Dist(rows()), context(bench, Dist(rows())))
-    for i in range(ROWS):
-        dist = Dist(rows()[i : i + 1])
-        alone = bench.run(signal, dist, context(bench, dist, i))
-        if signal.value_kind == "text":
-            assert alone == value[i : i + 1]
-        else:
-            assert value.shape == (ROWS, 1)
-            assert (value.dtype == torch.bool) == (signal.value_kind == "truth")
-            torch.testing.assert_close(alone, value[i : i + 1], rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("sampler", list(made("sampler")))
+def test_a_samplers_law_is_the_same_bits_alone_and_in_a_batch(sampler: Any) -> None:
+    case = ordinary()
+    law = outcome(sampler, case).dense().logits
+    for row in range(case.rows):
+        assert torch.equal(outcome(sampler, case.select([row])).dense().logits, law[row : row + 1])
 
 
-@signals
-def test_a_signal_waits_for_the_device_only_where_it_says_so(bench: Any, signal: Any) -> None:
-    if signal.value_kind == "text":
-        assert "text" in signal.needs
-        return
-    dist = Dist(rows(device="meta"))
-    assert bench.run(signal, dist, context(bench, dist)).device.type == "meta"
-
-
-@signals
-def test_a_signal_is_finite_on_extreme_logits(bench: Any, signal: Any) -> None:
+@pytest.mark.parametrize("signal", list(made("signal")))
+def test_a_signal_is_finite_where_a_row_is_sure_or_flat(bench: Any, signal: Any) -> None:
     if signal.value_kind != "number":
         return
     dist = Dist(torch.tensor([[3.4e38, -3.4e38, 0.0], [0.0, 0.0, 0.0], [float("-inf"), 1.0, float("-inf")]]))
     value = bench.run(signal, dist, bench.context(dist, scores=torch.zeros(3, 1)))
     assert torch.isfinite(value).all()
-
-
-@criteria
-def test_a_criterion_is_a_truth_a_row_and_reads_its_row_alone(bench: Any, criterion: Any) -> None:
-    dist = Dist(rows())
-    value = bench.run(criterion, dist, context(bench, dist))
-    assert value.shape == (ROWS, 1)
-    assert value.dtype == torch.bool
-    for i in range(ROWS):
-        alone = Dist(rows()[i : i + 1])
-        assert bench.run(criterion, alone, context(bench, alone, i)).item() == value[i].item()
-    assert criterion.reads_text() or criterion.reads_tokens()
-    assert criterion.finish_reason in ("eos", "stop", "length")
-
-
-@criteria
-def test_a_criterion_never_waits_for_the_device(bench: Any, criterion: Any) -> None:
-    dist = Dist(rows(device="meta"))
-    assert bench.run(criterion, dist, context(bench, dist)).device.type == "meta"
-
-
-@samplers
-def test_a_law_is_pure_and_each_row_has_its_own(bench: Any, sampler: Any) -> None:
-    dist = Dist(rows())
-    ctx = context(bench, dist)
-    law = bench.run(sampler, dist, ctx)
-    assert torch.equal(law.dense().logits, bench.run(sampler, dist, ctx).dense().logits)
-    assert torch.equal(dist.logits, rows())
-    assert not (law.dense().alive & ~dist.alive).any()
-    for i in range(ROWS):
-        alone = Dist(rows()[i : i + 1])
-        assert torch.equal(
-            bench.run(sampler, alone, context(bench, alone, i)).dense().logits, law.dense().logits[i : i + 1]
-        )
-
-
-@samplers
-def test_a_draw_lies_in_the_law_and_does_not_depend_on_company_or_columns(bench: Any, sampler: Any) -> None:
-    logits = rows()
-    strategy = Strategy.of(sampler)
-    seeds = list(range(1, ROWS + 1))
-    drawn = strategy.draw(logits, seed=seeds)
-    assert (strategy.distribution(logits, seed=seeds).gather(-1, drawn[:, None]) > 0).all()
-    for i in range(ROWS):
-        assert strategy.draw(logits[i : i + 1], seed=[seeds[i]]).item() == drawn[i]
-    cut = Dist(logits).narrow(6).dense().logits
-    before = registry().stage("top_k", 6) | sampler
-    assert before.draw(logits, seed=seeds).equal(strategy.draw(cut, seed=seeds))
-
-
-@samplers
-def test_a_draw_never_waits_for_the_device(bench: Any, sampler: Any) -> None:
-    dist = Dist(rows(device="meta"))
-    view = context(bench, dist)
-    law = bench.run(sampler, dist, view)
-    assert sampler.pick(law, view).shape == (ROWS, 1)
 
 
 def every_class() -> Iterator[Any]:
@@ -144,27 +84,17 @@ def every_class() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("entry", list(every_class()))
-def test_a_stage_says_what_it_is(entry: Any) -> None:
-    """A docstring, described fields, and for the built-in ones a name that is the class's and the module's own."""
+def test_a_built_in_stage_says_what_it_is(entry: Any) -> None:
+    """A docstring, described fields, examples, a source; the name of its class."""
+    if not entry.builtin:
+        return
     cls = entry.load()
-    assert cls.__doc__
-    assert cls.__doc__.splitlines()[0].strip().endswith((".", ":")), cls.__doc__.splitlines()[0]
-    for name, field in cls.model_fields.items():
-        assert field.description, f"{entry.name}.{name}"
-    if entry.builtin:
-        assert snake_case(cls.__name__) == entry.name == cls.stage_name
-        if entry.kind == "logits processor" and "Source:" not in cls.__doc__:
-            pytest.fail(f"{entry.name} names no source")
-
-
-@pytest.mark.parametrize("entry", list(every_class()))
-def test_traits_are_declared_with_known_words(entry: Any) -> None:
-    cls = entry.load()
-    assert cls.needs <= {"history", "text", "scores", "entropies", "hidden", "companions", "tokenizer"}
-    assert set(cls.identity_when) <= set(cls.model_fields)
-    assert cls.variadic is None or cls.variadic in cls.model_fields
-    if cls.ranks_only:
-        assert cls.masks_only
+    assert (cls.__doc__ or "").splitlines()[0].strip().endswith((".", ":")), cls.__doc__
+    assert [name for name, field in cls.model_fields.items() if not field.description] == []
+    assert cls.examples
+    assert snake_case(cls.__name__) == entry.name == cls.stage_name
+    if entry.kind == "logits processor" and "Source:" not in cls.__doc__:
+        pytest.fail(f"{entry.name} names no source")
 
 
 def test_the_built_in_stages_come_by_entry_points_alone() -> None:

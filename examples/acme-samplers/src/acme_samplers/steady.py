@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -24,6 +24,8 @@ class Steady(Sampler, name="acme.steady"):
     token's -ln p under the law, in nats. T starts at 1 and stays between 0.1 and 10. A target of 0 cools down to the
     best token.
     """
+
+    stochastic: ClassVar[bool] = True  # the default draw reads ctx.noise
 
     target: Scalar = Field(2.0, ge=0, description="the surprise to aim at, in nats")
     rate: Scalar = Field(0.1, ge=0, le=1, description="how fast the temperature follows; 0 leaves it at 1")
