@@ -25,7 +25,9 @@ _HOMES = {
     "Combinator": ".core.stage", "Search": ".core.stage", "Signal": ".core.stage", "Schedule": ".core.stage",
     "Stage": ".core.stage", "HostState": ".core.state", "Scalar": ".core.scalar",
     "Dist": ".core.dist", "Context": ".core.context", "Vocab": ".core.vocab", "Pattern": ".core.expression",
+    "convert_from": ".plugins.convert.conversion", "convert_to": ".plugins.convert.conversion",
     "hookimpl": ".core.hookspecs", "register": ".core.loader", "unregister": ".core.loader",
+    "detect_watermark": ".samplers.detection", "detect_synthid": ".samplers.detection",
     "signals": ".core.face", "ramp": ".core.face", "when": ".core.face",
     "LogitmillError": ".core.errors", "StrategyError": ".core.errors", "StageError": ".core.errors",
     "NumericalError": ".core.errors", "ModelError": ".core.errors", "RequestError": ".core.errors",
@@ -36,7 +38,8 @@ __all__ = [
     "Combinator", "Completion", "Context", "Dist", "Engine", "Event", "HostState", "LogitmillError", "LogitsProcessor",
     "ModelError", "NumericalError", "Pattern", "PluginError", "RequestError", "Sampler", "Scalar", "Schedule", "Search",
     "Signal", "Stage", "StageError", "StoppingCriterion", "Strategy", "StrategyError", "Vocab", "__version__",
-    "hookimpl", "load", "ramp", "register", "signals", "unregister", "when",
+    "convert_from", "convert_to", "detect_synthid", "detect_watermark", "hookimpl", "load", "ramp", "register",
+    "signals", "unregister", "when",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -71,6 +74,8 @@ if TYPE_CHECKING:
     from .core.state import HostState
     from .core.strategy import Strategy
     from .core.vocab import Vocab
+    from .plugins.convert.conversion import convert_from, convert_to
+    from .samplers.detection import detect_synthid, detect_watermark
 
 
 def __getattr__(name: str) -> Any:
@@ -81,7 +86,7 @@ def __getattr__(name: str) -> Any:
         return value
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for room in ("core", "samplers", "stopping", "plugins"):
+    for room in ("core", "samplers", "stopping", "plugins", "testing"):
         if name == room:
             return importlib.import_module(f".{room}", __name__)
     from .core.face import stage_factory

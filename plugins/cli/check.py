@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.argument("strategy", metavar="TEXT|FILE|-")
 @click.option("--fragment", is_flag=True, help="A pipeline without a sampler is allowed.")
 @click.option("--ignore", multiple=True, metavar="CODE", help="Leave out warnings of this code. Repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object with errors and warnings.")
+@click.option("-m", "--model", metavar="MODEL", help="Check it against this model's tokenizer too.")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object with errors and warnings, placed for editors.")
 @plugin_option
 @click.pass_context
 def command(
@@ -28,25 +30,29 @@ def command(
     strategy: str,
     fragment: bool,
     ignore: tuple[str, ...],
+    model: str | None,
+    revision: str | None,
     as_json: bool,
     plugin: tuple[str, ...],
 ) -> None:
     """Check a strategy, given as text, as a file or on standard input ("-"). No model is needed.
 
-    The exit status is 2 where the strategy is wrong, else 0: warnings do not change it.
+    With --model, also what only a tokenizer can tell: strings that no tokens make, tokens that are removed. Its weights
+    are not loaded. The exit status is 2 where the strategy is wrong, else 0: warnings do not change it.
     """
     add_plugins(plugin)
     _known_codes(ignore)
     try:
         found = _whole(strategy_of(strategy), fragment)
-        warnings = found.check(ignore=ignore)
+        warnings = _warnings(found, ignore, model, revision)
     except StrategyError as error:
         if not as_json:
             raise
-        json_line({"ok": False, "error": _described(error), "warnings": []})
+        json_line({"ok": False, "error": _described(error, "error"), "warnings": []})
         ctx.exit(USAGE)
     if as_json:
-        json_line({"ok": True, "error": None, "warnings": [_described(w) for w in warnings], "hash": found.hash})
+        described = [_described(warning, "warning") for warning in warnings]
+        json_line({"ok": True, "error": None, "warnings": described, "hash": found.hash})
         return
     for warning in warnings:
         note(str(warning))
@@ -61,6 +67,19 @@ def _known_codes(ignore: tuple[str, ...]) -> None:
             raise UsageError(f"no warning has the code {code!r}; there are {', '.join(CODES)}")
 
 
+def _warnings(found: Strategy, ignore: tuple[str, ...], model: str | None, revision: str | None) -> list[Any]:
+    from ...core.dsl.check import warnings
+
+    if model is None:
+        return list(warnings(found, ignore))
+    from ...core.model.load import load_vocabulary
+    from ...core.model.spec import ModelSpec
+
+    return list(
+        warnings(found, ignore, vocab=load_vocabulary(ModelSpec(model=model, quantize=None, revision=revision)))
+    )
+
+
 def _whole(strategy: Strategy, fragment: bool) -> Strategy:
     """The strategy itself, after making sure that it could run."""
     from ...core.dsl.kinds import whole
@@ -72,11 +91,13 @@ def _whole(strategy: Strategy, fragment: bool) -> Strategy:
     return strategy
 
 
-def _described(fault: Any) -> dict[str, Any]:
+def _described(fault: Any, severity: str) -> dict[str, Any]:
+    """A fault for an editor. Lines and columns begin at 1, and an end is behind the last character."""
     where = fault.where
-    place: dict[str, Any] = {"line": None, "column": None, "path": None, "file": None if where is None else where.file}
+    place: dict[str, Any] = dict.fromkeys(("line", "column", "end_line", "end_column", "path"))
     if isinstance(where, Span):
-        place |= {"line": where.line, "column": where.column}
+        place |= {name: getattr(where, name) for name in ("line", "column", "end_line", "end_column")}
     elif where is not None:
         place["path"] = where.text
-    return {"code": fault.code, "message": fault.message, "hint": fault.hint, **place}
+    place["file"] = None if where is None else where.file
+    return {"severity": severity, "code": fault.code, "message": fault.message, "hint": fault.hint, **place}

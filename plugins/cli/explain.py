@@ -101,7 +101,7 @@ def planned(strategy: Strategy) -> list[str]:
             f"as planned: {_order(built)}  (the same law in fewer operations; the tables follow what is written)"
         )
     if built.host_coupled:
-        lines.append("host-coupled: it reads text, so each step waits for the text of the one before")
+        lines.append("host-coupled: it reads text or tokens on the host, so each step waits for the one before")
     return lines
 
 

@@ -83,9 +83,9 @@ def _formatted(path: Path | None, source: str, form: str) -> str:
 
 
 def _content(path: Path) -> str:
-    """The file's text, "" where there is none that can be read: what reads it next says so."""
+    """The file's text, "" where there is none that can be read, or read twice: what reads it next says so."""
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8") if path.is_file() else ""
     except (OSError, UnicodeDecodeError):
         return ""
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: what makes the argument of -s the name of a file, whether the file is there or not
 STRATEGY_FILES = (".decode", ".yaml", ".yml", ".json", ".txt")
+#: what no strategy's text begins with
+PATH_STARTS = ("/", "./", "../", "~/")
 
 
 def piped(what: str) -> str:
@@ -57,10 +59,10 @@ def spoken(argument: str, what: str) -> str:
 
 def names_file(argument: str) -> bool:
     """Whether the argument of -s is a file's name rather than a strategy's text."""
-    if argument.lower().endswith(STRATEGY_FILES) and "\n" not in argument:
+    if "\n" not in argument and (argument.lower().endswith(STRATEGY_FILES) or argument.startswith(PATH_STARTS)):
         return True
     try:
-        return Path(argument).is_file()
+        return Path(argument).is_file() or ("/" in argument and Path(argument).exists())
     except (OSError, ValueError):  # too long for a name, or with a null byte in it
         return False
 

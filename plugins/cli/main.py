@@ -25,11 +25,14 @@ BUILTIN = {
     "run": "Generate text from a prompt under a strategy.",
     "chat": "Talk with a chat model.",
     "explain": "Show what each stage did to the next token.",
+    "detect": "Find out whether a text was made under a watermark.",
     "check": "Check a strategy: its errors, and what was probably not meant.",
     "fmt": "Write a strategy in its canonical form.",
+    "convert": "Convert decoding settings of other engines, and to them.",
     "schema": "Print the JSON Schema of strategies, for editors.",
     "stages": "List what a strategy can name, or describe one stage.",
     "plugins": "List the installed plugins.",
+    "new-plugin": "Write a package of stages to start from.",
     "doctor": "Look at this installation: what works, what to do about the rest.",
 }
 

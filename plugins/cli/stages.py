@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...core.errors import PluginError, UsageError
+from .docstrings import differences, parts
 from .inputs import add_plugins
 from .options import plugin_option
 from .output import json_line, line, note
@@ -26,6 +28,7 @@ HEADINGS = {
     "signal": "Signals",
     "schedule": "Schedules",
 }
+WIDTH = 116  # of a paragraph
 TRAITS = ("monotone", "masks_only", "pointwise", "ranks_only", "stochastic")
 
 
@@ -34,7 +37,10 @@ TRAITS = ("monotone", "masks_only", "pointwise", "ranks_only", "stochastic")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each, one a line.")
 @plugin_option
 def command(name: str | None, as_json: bool, plugin: tuple[str, ...]) -> None:
-    """List every stage, criterion, signal and schedule; with NAME describe one: formula, fields, ranges, source."""
+    """List every stage, criterion, signal and schedule.
+
+    With NAME describe one: formula, arguments, ranges, source, dialects and examples.
+    """
     add_plugins(plugin)
     from ...core.loader import registry
 
@@ -76,20 +82,35 @@ def describe(entry: Entry) -> dict[str, Any]:
     """Everything there is to say about a registered name, as plain data. Raises PluginError where it has no class."""
     stage = entry.load()
     doc = inspect.getdoc(stage) or ""
+    told, fields = parts(doc), _fields(stage)
+    dialects: list[str] = next((field["choices"] for field in fields if field["name"] == "dialect"), [])
     return {
         "name": entry.name,
         "kind": entry.kind,
         "revision": stage.revision,
         "plugin": entry.plugin,
         "usage": usage(entry.name, stage),
-        "summary": " ".join(doc.partition("\n\n")[0].split()),
+        "summary": told.summary,
         "doc": doc,
-        "fields": _fields(stage),
-        "dialects": next((field["choices"] for field in _fields(stage) if field["name"] == "dialect"), []),
+        "details": list(told.details),
+        "source": told.source,
+        "fields": fields,
+        "dialects": dialects,
+        "differences": _differences(stage, told.dialects, dialects),
+        "examples": list(stage.examples),
         "traits": [trait for trait in TRAITS if getattr(stage, trait)],
         "needs": sorted(stage.needs),
         "value": getattr(stage, "value_kind", None),
     }
+
+
+def _differences(stage: type[Stage], told: str, dialects: list[str]) -> dict[str, str]:
+    """dialect -> what it does differently, from the docstring, else from the field's own description."""
+    if not dialects:
+        return {}
+    field = stage.model_fields["dialect"]
+    default = str(field.default)
+    return differences(field.description or "", dialects, default) | differences(told, dialects, default)
 
 
 def usage(name: str, stage: type[Stage]) -> str:
@@ -138,29 +159,54 @@ def _list(found: list[dict[str, Any]]) -> None:
         for item in items:
             line(f"  {item['name']:<{width}}  {item['summary']}")
         line()
-    line("logitmill stages NAME says more: fields, ranges, defaults, source.")
+    line("logitmill stages NAME says more: arguments, ranges, source, dialects, examples.")
 
 
 def _show(item: dict[str, Any]) -> None:
     line(f"{item['usage']}    {item['kind']}, revision {item['revision']}, from plugin {item['plugin']}")
-    line()
-    for words in item["doc"].splitlines():
-        line(f"  {words}".rstrip())
-    if item["fields"]:
-        line()
-    for field in item["fields"]:
+    for block in (*_told(item), _arguments(item["fields"]), _dialects(item), _examples(item), _facts(item)):
+        if block:
+            line()
+        for words in block:
+            line(f"  {words}".rstrip())
+
+
+def _told(item: dict[str, Any]) -> list[list[str]]:
+    """The docstring's paragraphs and its source, each with its lines."""
+    source = [f"Source: {item['source']}"] if item["source"] else []
+    return [_wrapped(paragraph) for paragraph in (item["summary"], *item["details"], *source)]
+
+
+def _wrapped(paragraph: str) -> list[str]:
+    """Lines of a paragraph; one with indented lines, a list or a formula, stays as it is."""
+    if any(words.startswith(" ") for words in paragraph.splitlines()):
+        return paragraph.splitlines()
+    return textwrap.wrap(paragraph, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _arguments(fields: list[dict[str, Any]]) -> list[str]:
+    made = []
+    for field in fields:
         head = f"{field['name']} (required)" if field["required"] else f"{field['name']} = {field['default']}"
-        line(f"  {head}: {field['takes']}" + (f", {field['range']}" if field["range"] else ""))
+        made.append(f"{head}: {field['takes']}" + (f", {field['range']}" if field["range"] else ""))
         if field["description"]:
-            line(f"      {field['description']}")
-    facts = [
-        ("value", item["value"] or ""),
-        ("dialects", ", ".join(item["dialects"])),
-        ("traits", ", ".join(item["traits"])),
-        ("needs", ", ".join(item["needs"])),
-    ]
-    if any(words for _, words in facts):
-        line()
-    for what, words in facts:
-        if words:
-            line(f"  {what}: {words}")
+            made.append(f"    {field['description']}")
+    return made
+
+
+def _dialects(item: dict[str, Any]) -> list[str]:
+    """What each does differently, one a line."""
+    default = next((field["default"].strip('"') for field in item["fields"] if field["name"] == "dialect"), "")
+    names = [f"{name} (default)" if name == default else name for name in item["dialects"]]
+    told = [item["differences"].get(name, "") for name in item["dialects"]]
+    lines = [f"    {name}: {words}" if words else f"    {name}" for name, words in zip(names, told, strict=True)]
+    return ["dialects:", *lines] if lines else []
+
+
+def _examples(item: dict[str, Any]) -> list[str]:
+    return ["examples:", *(f"    {example}" for example in item["examples"])] if item["examples"] else []
+
+
+def _facts(item: dict[str, Any]) -> list[str]:
+    facts = (("value", item["value"] or ""), *((what, ", ".join(item[what])) for what in ("traits", "needs")))
+    return [f"{what}: {words}" for what, words in facts if words]

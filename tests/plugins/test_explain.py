@@ -69,7 +69,7 @@ def test_settings(explain: Run):
             'when within("<", ">") { greedy } else { top_p(0.5) | sample }',
             [
                 "as written: when { greedy } { top_p | sample }",
-                "host-coupled: it reads text, so each step waits for the text of the one before",
+                "host-coupled: it reads text or tokens on the host, so each step waits for the one before",
             ],
         ),
     ],

@@ -51,6 +51,19 @@ def test_check_reads_files_and_pipes(logitmill: Run, tmp_path: Path):
     assert logitmill("check", "-", input=WHOLE + "\n").stdout == "ok\n"
 
 
+def test_what_can_only_be_a_path_is_read_as_one(logitmill: Run, tmp_path: Path):
+    (tmp_path / "strategy").write_text(WHOLE, encoding="utf-8")
+    assert logitmill("check", str(tmp_path / "strategy")).stdout == "ok\n"
+    folder = logitmill("check", str(tmp_path))
+    assert (folder.exit_code, folder.stderr) == (2, f"error: {tmp_path} cannot be read: Is a directory\n")
+    gone = logitmill("check", str(tmp_path / "gone"))
+    assert (gone.exit_code, "gone cannot be read: No such file or directory" in gone.stderr) == (2, True)
+    empty = logitmill("check", "/dev/null")
+    assert empty.exit_code == 2
+    assert empty.stderr.startswith("error: the text is empty\n  --> /dev/null:1:1\n")
+    assert logitmill("check", "temperature(3/2) | sample", "--ignore", "no-bound").stdout == "ok\n"
+
+
 def test_check_as_json(logitmill: Run):
     sound = json.loads(
         logitmill("check", "temperature(0.5) | top_p(0.9) | sample until max_tokens(9)", "--json").stdout
