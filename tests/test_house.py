@@ -85,7 +85,7 @@ def test_imports_inside_the_package_are_relative(file: Path) -> None:
     assert not wrong, f"{name(file)} imports its own package absolutely, {wrong}"
 
 
-@pytest.mark.parametrize("module", ["logitmill", "logitmill.plugins.cli.main"])
+@pytest.mark.parametrize("module", ["logitmill", "logitmill.plugins.cli.main", "logitmill.plugins.testing.fixtures"])
 def test_importing_the_face_brings_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -32,7 +32,7 @@ for module in pkgutil.walk_packages(logitmill.__path__, "logitmill."):
         except Exception as error:
             failed[module.name] = repr(error)
 points = {}
-for group in ("logitmill.plugins", "logitmill.commands", "console_scripts"):
+for group in ("logitmill.plugins", "logitmill.commands", "console_scripts", "pytest11"):
     for point in importlib.metadata.entry_points(group=group):
         if point.dist.name == "logitmill":
             points.setdefault(group, {})[point.name] = point.value
@@ -66,6 +66,7 @@ def package_files() -> set[str]:
     files = {ROOT / "py.typed", ROOT / "core/dsl/grammar.lark"}
     for package in PACKAGES:
         files |= set(ROOT.joinpath(*package.split(".")[1:]).glob("*.py"))
+    files |= set((ROOT / "plugins/cli/templates").glob("*.tmpl"))
     return {f"logitmill/{file.relative_to(ROOT).as_posix()}" for file in files}
 
 

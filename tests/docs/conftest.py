@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEMPLATE = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -102,7 +102,7 @@ def place(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(logitmill, "load", load)  # first: reading it takes it from the engine's module
     monkeypatch.setattr(engine, "load", load)
     shutil.copytree(
-        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("acme-samplers", "__pycache__")
+        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("acme-samplers", "tides", "__pycache__")
     )
     monkeypatch.chdir(tmp_path)
     before, failed = set(loader.plugins().met), []
