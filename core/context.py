@@ -166,6 +166,11 @@ class Context:
         held = self.tokens.gather(1, (self.lengths - 1).clamp(min=0))
         return torch.where(self.lengths > 0, held, -1)
 
+    def recent(self, count: int) -> Tensor:
+        """int64 [R, count]: the last tokens of each row, the newest last; -1 where there are none."""
+        places = self.lengths - count + torch.arange(count, device=self.device)  # [R, count]
+        return torch.where(places >= 0, self.tokens.gather(1, places.clamp(min=0)), -1)
+
     @property
     def counts(self) -> Tensor:
         """int32 [R, V]: how often each token was generated. Kept up to date, not recounted."""

@@ -41,7 +41,6 @@ class AdaptiveP(Sampler):
     an error.
     """
 
-    stochastic: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = ("adaptive_p(0.5)", "adaptive_p(0.3, decay=0.95)")
 
     target: Scalar = Field(description="the probability that tokens should have on average; negative is off")

@@ -49,7 +49,6 @@ class Mirostat(Sampler):
     1. llama.cpp moves mu when it draws, which is the same as long as every token drawn is committed.
     """
 
-    stochastic: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = ("mirostat(5, 0.1)", "mirostat(3, 0.1, variant=1)")
 
     tau: Scalar = Field(5.0, ge=0, description="the surprise aimed at, in bits a token")

@@ -43,13 +43,20 @@ def _whole(text: str, vocab: Vocab) -> int | None:
 
 def opened_at(tokens: Tensor, ids: tuple[int, int]) -> Tensor:
     """An int64 [R, 1]: the place of the marker that opened the region still open in tokens (int64 [R, T]), else -1."""
-    opens, closes = tokens == ids[0], tokens == ids[1]
-    places = torch.arange(tokens.shape[1], device=tokens.device)
-    if ids[0] == ids[1]:
+    return opened_by(tokens == ids[0], tokens == ids[1], same=ids[0] == ids[1])
+
+
+def opened_by(opens: Tensor, closes: Tensor, size: int = 1, *, same: bool) -> Tensor:
+    """The same from the places (bool [R, T]) at which markers end. An opening one is ``size`` tokens, all behind the
+    last closing one; with the ``same`` marker for both each one opens or closes in turn.
+    """
+    width = opens.shape[1]
+    places = torch.arange(width, device=opens.device)
+    if same:
         return torch.where(opens.sum(-1, keepdim=True) % 2 == 1, _latest(opens, places), -1)
-    since = opens & (places > _latest(closes, places))
-    first = torch.where(since, places, tokens.shape[1]).amin(-1, keepdim=True)
-    return torch.where(first < tokens.shape[1], first, -1)
+    since = opens & (places - size + 1 > _latest(closes, places))
+    first = torch.where(since, places, width).amin(-1, keepdim=True)
+    return torch.where(first < width, first, -1)
 
 
 def _latest(found: Tensor, places: Tensor) -> Tensor:
@@ -68,4 +75,4 @@ def opened_in(text: str, markers: Markers, vocab: Vocab) -> int | None:
     return at if inside else None
 
 
-__all__ = ["Marker", "Markers", "marker_ids", "opened_at", "opened_in"]
+__all__ = ["Marker", "Markers", "marker_ids", "opened_at", "opened_by", "opened_in"]

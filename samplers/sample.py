@@ -17,7 +17,6 @@ class Sample(Sampler):
     requests that bring none.
     """
 
-    stochastic: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = ("sample", "sample(seed=1)")
 
     seed: int | None = Field(None, ge=0, lt=2**64, description="the seed of requests that bring none of their own")

@@ -14,7 +14,7 @@ from ..core.errors import StrategyError
 from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
 from ..core.vocab import Vocab
-from .region import Marker
+from .region import Marker, opened_by
 from .token_keys import inside, resolve
 
 
@@ -57,9 +57,12 @@ class ThinkingBudget(LogitsProcessor):
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
         opening, closing = ctx.prepared(self)
-        since = _since_opening(ctx.tokens, ctx.lengths, opening, closing, same=self.open == self.close)  # [R, 1]
+        opened = opened_by(
+            _ends(ctx.tokens, opening), _ends(ctx.tokens, closing), opening.numel(), same=self.open == self.close
+        )
+        since = torch.where(opened >= 0, ctx.lengths - 1 - opened, -1)  # [R, 1]: tokens behind the opening marker
         due = (since >= 0) & (since >= self.n)
-        begun = _begun(ctx.tokens, ctx.lengths, closing, since)
+        begun = _begun(ctx.recent(closing.numel() - 1), closing, since)
         wanted = closing[begun[:, 0]][:, None]  # [R, 1]
         return dist.keep((dist.token_ids() == wanted) | ~due)
 
@@ -81,25 +84,13 @@ def _ends(tokens: Tensor, sequence: Tensor) -> Tensor:
     return (padded.unfold(1, size, 1) == sequence).all(-1)
 
 
-def _since_opening(tokens: Tensor, lengths: Tensor, opening: Tensor, closing: Tensor, *, same: bool) -> Tensor:
-    """How many tokens stand behind the marker that opened the region: int64 [R, 1], -1 where none is open."""
-    places = torch.arange(tokens.shape[1], device=tokens.device)
-    opens = _ends(tokens, opening)
-    if same:
-        odd = opens.sum(-1, keepdim=True) % 2 == 1
-        return torch.where(odd, lengths - 1 - torch.where(opens, places, -1).amax(-1, keepdim=True), -1)
-    closed = torch.where(_ends(tokens, closing), places, -1).amax(-1, keepdim=True)  # [R, 1]
-    later = opens & (places - opening.numel() + 1 > closed)
-    first = torch.where(later, places, tokens.shape[1]).amin(-1, keepdim=True)
-    return (lengths - 1 - first).clamp(min=-1)
+def _begun(recent: Tensor, closing: Tensor, since: Tensor) -> Tensor:
+    """How many tokens of the closing marker (int64 [m]) stand at the row's end already: int64 [R, 1], less than all.
 
-
-def _begun(tokens: Tensor, lengths: Tensor, closing: Tensor, since: Tensor) -> Tensor:
-    """How many tokens of the closing marker stand at the row's end already: int64 [R, 1], less than all of them."""
+    recent int64 [R, m - 1]: the row's last tokens, of which those ``since`` the opening (int64 [R, 1]) count.
+    """
     size = closing.numel()
-    places = lengths - size + 1 + torch.arange(size - 1, device=tokens.device)  # [R, m - 1]
-    recent = torch.where(places >= 0, tokens.gather(1, places.clamp(min=0)), -1)
-    most = torch.zeros_like(lengths)
+    most = torch.zeros_like(since)
     for count in range(1, size):
         there = (recent[:, size - 1 - count :] == closing[:count]).all(-1, keepdim=True) & (since >= count)
         most = torch.where(there, count, most)

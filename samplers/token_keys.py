@@ -132,9 +132,7 @@ class Endings:
     def columns(self, dist: Dist, ctx: Context) -> tuple[Tensor, Tensor]:
         """(columns of the last tokens int64 [R, n], whether each is due bool [R, n])."""
         m = self.before.shape[1]
-        places = ctx.lengths - m + torch.arange(m, device=ctx.device)  # [R, m]
-        recent = ctx.tokens.gather(1, places.clamp(min=0))
-        due = (recent[:, None, :] == self.before).all(-1) & (ctx.lengths >= m)  # [R, n]
+        due = (ctx.recent(m)[:, None, :] == self.before).all(-1) & (ctx.lengths >= m)  # [R, n]
         columns, present = dist.columns_of(self.last.expand(dist.rows, -1))
         return columns, due & present
 

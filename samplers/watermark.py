@@ -68,7 +68,7 @@ class Watermark(LogitsProcessor):
         if self.dialect == "hf":
             greens = torch.stack([self._listed(dist, ctx, row) for row in range(dist.rows)])  # [R, C]
         else:
-            greens = green(self, recent(ctx, self.context)[:, None, :], dist.token_ids())
+            greens = green(self, ctx.recent(self.context)[:, None, :], dist.token_ids())
         greens = greens & (ctx.lengths >= self.context)
         return dist.with_logits((dist.logits + torch.where(greens, self.bias, 0.0)).clamp(max=_LARGEST))
 
@@ -84,12 +84,6 @@ class Watermark(LogitsProcessor):
         best = ids[dist.order[row, :CANDIDATES]].tolist()
         chosen = [token for token in best if lists.of([*tokens, token][-self.context :])[token]]
         return torch.isin(ids, torch.tensor(chosen, dtype=torch.int64, device=ids.device))
-
-
-def recent(ctx: Context, count: int) -> Tensor:
-    """An int64 [R, count]: the last tokens of each row, -1 where there are none."""
-    places = ctx.lengths - count + torch.arange(count, device=ctx.device)  # [R, count]
-    return torch.where(places >= 0, ctx.tokens.gather(1, places.clamp(min=0)), -1)
 
 
 def green(stage: Watermark, contexts: Tensor, tokens: Tensor) -> Tensor:
@@ -137,4 +131,4 @@ def _wrapped(value: int) -> int:
     return (value + 2**63) % 2**64 - 2**63
 
 
-__all__ = ["GreenLists", "Watermark", "green", "recent"]
+__all__ = ["GreenLists", "Watermark", "green"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...core.errors import Span, StrategyError, UsageError
-from .inputs import add_plugins, strategy_of
+from .inputs import add_plugins, strategy_of, vocabulary_of
 from .options import plugin_option
 from .output import USAGE, json_line, line, note
 
@@ -70,14 +70,7 @@ def _known_codes(ignore: tuple[str, ...]) -> None:
 def _warnings(found: Strategy, ignore: tuple[str, ...], model: str | None, revision: str | None) -> list[Any]:
     from ...core.dsl.check import warnings
 
-    if model is None:
-        return list(warnings(found, ignore))
-    from ...core.model.load import load_vocabulary
-    from ...core.model.spec import ModelSpec
-
-    return list(
-        warnings(found, ignore, vocab=load_vocabulary(ModelSpec(model=model, quantize=None, revision=revision)))
-    )
+    return list(warnings(found, ignore, vocab=None if model is None else vocabulary_of(model, revision)))
 
 
 def _whole(strategy: Strategy, fragment: bool) -> Strategy:

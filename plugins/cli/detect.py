@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...core.errors import RequestError, UsageError
-from .inputs import add_plugins, decoded, names_file, piped, spoken, strategy_of, unended
+from .inputs import add_plugins, decoded, names_file, piped, spoken, strategy_of, unended, vocabulary_of
 from .options import plugin_option
 from .output import json_line, line
 
 if TYPE_CHECKING:
-    from ...core.vocab import Vocab
     from ...samplers.detection import Detection
 
 
@@ -68,7 +67,7 @@ def command(
     else:
         if vocab_size is not None:
             raise UsageError("--vocab-size goes with --tokens: the model knows its own")
-        vocab = _vocabulary(model, revision)
+        vocab = vocabulary_of(model, revision)
         ids, size, eos = vocab.encode(text), vocab.size, vocab.eos_ids
     if size is None and any(getattr(mark, "dialect", None) == "hf" for mark in marks):
         raise UsageError("green lists of the hf dialect depend on the number of logits: give it with --vocab-size")
@@ -91,13 +90,6 @@ def told(detection: Detection, max_p: float) -> str:
         f"{detection.stage}: {verdict} (p = {detection.p_value:.2g}, z = {detection.z:.2f}; "
         f"{what} {detection.found:.3f} at {detection.scored} places, {detection.expected:.3f} expected without)"
     )
-
-
-def _vocabulary(model: str | None, revision: str | None) -> Vocab:
-    from ...core.model.load import load_vocabulary
-    from ...core.model.spec import ModelSpec
-
-    return load_vocabulary(ModelSpec(model=model, quantize=None, revision=revision))
 
 
 def _text(source: str) -> str:

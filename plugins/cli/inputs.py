@@ -11,6 +11,7 @@ from ...core.errors import LogitmillError, PluginError, UsageError
 
 if TYPE_CHECKING:
     from ...core.strategy import Strategy
+    from ...core.vocab import Vocab
 
 #: what makes the argument of -s the name of a file, whether the file is there or not
 STRATEGY_FILES = (".decode", ".yaml", ".yml", ".json", ".txt")
@@ -76,6 +77,14 @@ def strategy_of(argument: str) -> Strategy:
     if names_file(argument):
         return Strategy.load(argument)
     return Strategy.parse(spoken(argument, "the strategy"))
+
+
+def vocabulary_of(model: str | None, revision: str | None) -> Vocab:
+    """A model's tokenizer and the number of its logits, without its weights. Raises ModelError."""
+    from ...core.model.load import load_vocabulary
+    from ...core.model.spec import ModelSpec
+
+    return load_vocabulary(ModelSpec(model=model, quantize=None, revision=revision))
 
 
 def overrides_of(settings: Sequence[str]) -> dict[str, Any]:
