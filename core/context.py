@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,10 +12,14 @@ from .dist import Dist
 from .errors import StrategyError
 from .history import History
 from .rng import Noise
+from .transfer import index_on, to_device
 from .vocab import Vocab
 
 if TYPE_CHECKING:
     from .stage import Stage
+
+
+_T = TypeVar("_T")
 
 
 class Context:
@@ -41,11 +45,10 @@ class Context:
         self.history, self.vocab, self.raw = history, vocab, raw
         self._noise, self._starts, self._scores, self._elapsed = noise, starts, scores, elapsed
         self._index = None if index is None or list(index) == list(range(history.rows)) else list(index)
-        self._take = (
-            None if self._index is None else torch.tensor(self._index, dtype=torch.int64, device=history.device)
-        )
+        self._take = None if self._index is None else index_on(history.device, self._index)
         self._companions = companions or {}
         self._prepared: dict[Any, Any] = {} if prepared is None else prepared
+        self._worked_out: dict[Any, Any] = {}  # shared by the views of these rows at this step
         self._given: Dist | None = None  # at a commit: the Dist that the stage at work was given
         self._node: Any = None  # the plan's node whose stage is at work: gives noise its key and prepare its slot
         self._stages: Sequence[Stage] = ()
@@ -57,7 +60,7 @@ class Context:
         if list(rows) == list(range(self.rows)):
             return self
         index = [self.host_index[i] for i in rows]
-        take = torch.tensor(list(rows), dtype=torch.int64, device=self.history.device)
+        take = index_on(self.history.device, rows)
         return Context(
             self.history,
             self.vocab,
@@ -74,7 +77,7 @@ class Context:
     def starting(self, starts: Tensor) -> Context:
         """The same rows, with their output beginning at ``starts`` (int64 [R, 1]): how a phase sees itself."""
         twin = self._twin()
-        twin._starts = starts
+        twin._starts, twin._worked_out = starts, {}
         return twin
 
     def scored(self, scores: Tensor) -> Context:
@@ -215,7 +218,7 @@ class Context:
     def elapsed(self) -> Tensor:
         """float64 [R, 1]: seconds since the row's request began. 0 without an engine."""
         seconds = [0.0] * self.rows if self._elapsed is None else list(self._elapsed)
-        return torch.tensor(seconds, dtype=torch.float64).reshape(-1, 1).to(self.device, non_blocking=True)
+        return to_device(seconds, torch.float64, self.device).reshape(-1, 1)
 
     # -- text ----------------------------------------------------------------------------------------------------------
 
@@ -261,6 +264,13 @@ class Context:
         """As ``upper``, from below."""
         stages = self._stages or (stage,)
         return stage.scalars[field].lower([getattr(item, field) for item in stages])
+
+    def once(self, key: Any, work_out: Callable[[], _T]) -> _T:
+        """What ``work_out`` returns, asked once for a key by all stages at a step: of these rows' tokens alone."""
+        if key not in self._worked_out:
+            self._worked_out[key] = work_out()
+        found: _T = self._worked_out[key]
+        return found
 
     def companion(self, name: str) -> Tensor:
         """float32 [R, V]: the logits of a companion model registered under this name."""

@@ -9,14 +9,18 @@ Rows never see each other, and nothing here waits for the device.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-NEG_INF = float("-inf")
-_HEAD = 1024  # tokens that a CPU sorts by themselves
+from .columns import NEG_INF, WIDE, Columns
+from .memory import keep_freed
+from .selection import best, fast_best, position
+
+FEW = 128  # candidates that a cut is looked for among first
+
+keep_freed()
 
 
 def _rescue(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,11 +29,13 @@ def _rescue(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
     Returns (logits [R, C], rescued bool [R, 1]).
     """
     dead = new.amax(-1, keepdim=True) == NEG_INF  # NaN compares false: a numerical fault is not hidden here
-    best = torch.zeros_like(new, dtype=torch.bool).scatter_(-1, old.argmax(-1, keepdim=True), True)
-    return torch.where(dead & best, old, new), dead
+    if new.device.type == "cpu" and not bool(dead.any()):  # on a CPU looking is free
+        return new, dead
+    top = torch.zeros_like(new, dtype=torch.bool).scatter_(-1, old.argmax(-1, keepdim=True), True)
+    return torch.where(dead & top, old, new), dead
 
 
-class Dist:
+class Dist(Columns):
     """Next-token distributions of R rows over C columns. Immutable: every change makes a new one."""
 
     def __init__(
@@ -37,123 +43,183 @@ class Dist:
     ) -> None:
         if logits.dim() != 2:
             raise ValueError(f"logits must be [rows, columns], got shape {tuple(logits.shape)}")
-        self.logits: Tensor = logits.float()
-        self.ids = ids
-        self.vocab_size: int = logits.shape[-1] if vocab_size is None else vocab_size
+        logits = logits.float()
+        held = self.__dict__
+        held["logits"], held["ids"] = logits, ids
+        self.rows, self.columns = logits.shape
+        self.device: torch.device = logits.device
+        self.vocab_size: int = self.columns if vocab_size is None else vocab_size
         #: bool [R, 1] or None: rows in which the last step would have removed everything, and the best token was kept
         self.rescued = rescued
+        #: whether looking at values, to take a shorter way to the same result, is free: never on a device
+        self.looks: bool = self.device.type == "cpu"
 
-    # -- shape ---------------------------------------------------------------------------------------------------------
+    @classmethod
+    def ranked(cls, logits: Tensor, ids: Tensor, vocab_size: int, weights: Tensor | None = None) -> Dist:
+        """From candidates (float32 and int64 [R, C]) in descending order, ties to the lower id.
 
-    @property
-    def rows(self) -> int:
-        return self.logits.shape[0]
+        ``weights``: float64 [R, C], where ``ranked_weights`` is known already.
+        """
+        dist = object.__new__(cls)
+        dist._ranked = (logits, ids)
+        dist.rows, dist.columns = logits.shape
+        dist.device, dist.vocab_size, dist.rescued = logits.device, vocab_size, None
+        dist.looks = dist.device.type == "cpu"
+        if weights is not None:
+            dist.__dict__["ranked_weights"] = weights
+        return dist
 
-    @property
-    def columns(self) -> int:
-        return self.logits.shape[1]
+    def unlooked(self) -> Dist:
+        """The same, worked on without looking at values: what a device does, on any."""
+        twin = Dist(self.logits, self.ids, vocab_size=self.vocab_size, rescued=self.rescued)
+        twin.looks = False
+        return twin
 
-    @property
-    def device(self) -> torch.device:
-        return self.logits.device
+    def _like(self, logits: Tensor, ids: Tensor | None, rescued: Tensor | None = None) -> Dist:
+        """New columns of the same vocabulary."""
+        twin = Dist(logits, ids, vocab_size=self.vocab_size, rescued=rescued)
+        twin.looks = self.looks
+        return twin
 
     def __repr__(self) -> str:
         return f"Dist(rows={self.rows}, columns={self.columns} of {self.vocab_size})"
-
-    # -- derived, computed once ----------------------------------------------------------------------------------------
-
-    @cached_property
-    def alive(self) -> Tensor:
-        """bool [R, C]: tokens not removed. NaN is no removal: a numerical fault must not be taken for one."""
-        return self.logits != NEG_INF
-
-    @cached_property
-    def kept(self) -> Tensor:
-        """int64 [R, 1]: how many tokens are left."""
-        return self.alive.sum(-1, keepdim=True)
-
-    @cached_property
-    def logprobs(self) -> Tensor:
-        """float32 [R, C], in nats."""
-        return torch.log_softmax(self.logits, -1)
-
-    @cached_property
-    def probs(self) -> Tensor:
-        """float32 [R, C], each row sums to 1."""
-        return torch.softmax(self.logits, -1)
-
-    @cached_property
-    def weights(self) -> Tensor:
-        """float64 [R, C]: exp(l - max l), not normalised. What exact draws accumulate."""
-        return (self.logits.double() - self.logits.amax(-1, keepdim=True).double()).exp()
-
-    @cached_property
-    def entropy(self) -> Tensor:
-        """float32 [R, 1]: Shannon entropy in nats."""
-        total = torch.where(self.probs > 0, self.probs * self.logprobs, 0.0).sum(-1, keepdim=True)
-        return 0.0 - total  # and not -total, which is -0 for one token: 1 / entropy would be -inf there
-
-    @cached_property
-    def max_logit(self) -> Tensor:
-        """float32 [R, 1]."""
-        return self.logits.amax(-1, keepdim=True)
-
-    @property
-    def is_sorted(self) -> bool:
-        """Whether ``order`` has been asked for already, so that asking again costs nothing."""
-        return "order" in self.__dict__
-
-    @cached_property
-    def order(self) -> Tensor:
-        """int64 [R, C]: columns by descending logit, ties by ascending id (a stable sort over ascending ids)."""
-        if self.device.type == "cpu" and self.columns > 4 * _HEAD and int(self.kept.max()) <= _HEAD:
-            return self._few_in_order()  # on a CPU looking is free, and sorting a whole vocabulary is not
-        return torch.sort(self.logits, dim=-1, descending=True, stable=True).indices
-
-    def _few_in_order(self) -> Tensor:
-        """``order`` where no row has more than _HEAD tokens left: those sorted, then the removed ones by id."""
-        best = self._best(_HEAD).sort(-1).values  # [R, _HEAD]
-        ranks = torch.sort(self.logits.gather(-1, best), dim=-1, descending=True, stable=True).indices
-        rest = torch.ones_like(self.alive).scatter_(-1, best, False).nonzero()[:, 1]
-        return torch.cat([best.gather(-1, ranks), rest.reshape(self.rows, -1)], -1)
-
-    @cached_property
-    def sorted_probs(self) -> Tensor:
-        """float32 [R, C]: probs in ``order``."""
-        return self.probs.gather(-1, self.order)
-
-    @cached_property
-    def mass_before(self) -> Tensor:
-        """float64 [R, C]: in ``order``, the probability of everything ranked above. 0 at the top token."""
-        weights = self.weights.gather(-1, self.order)
-        return (weights.cumsum(-1) - weights) / weights.sum(-1, keepdim=True)
-
-    @cached_property
-    def rank(self) -> Tensor:
-        """int64 [R, C]: each column's place in ``order``, 0 = the top token."""
-        places = torch.arange(self.columns, device=self.device).expand_as(self.order)
-        return torch.empty_like(self.order).scatter_(-1, self.order, places)
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
     def keep(self, mask: Tensor) -> Dist:
         """Remove what ``mask`` (bool, broadcasts to [R, C]) lacks; a row left with nothing keeps its best token."""
-        logits, rescued = _rescue(self.logits.masked_fill(~mask, NEG_INF), self.logits)
-        return Dist(logits, self.ids, vocab_size=self.vocab_size, rescued=rescued)
+        logits, rescued = _rescue(torch.where(mask, self.logits, NEG_INF), self.logits)
+        return self._like(logits, self.ids, rescued)
+
+    def spread(self, count: int) -> Tensor:
+        """float32 [R, 1]: the mass of ``count`` of the best tokens, each of another region: no more than the best hold.
+
+        Cheap, of a wide Dist.
+        """
+        assert self._tops is not None
+        best = self._tops.topk(min(count, self._tops.shape[1]), -1, sorted=False).values
+        return best.sub_(self.max_logit).exp_().sum(-1, keepdim=True).mul_(self.shares.best)
+
+    def mass_before_best(self, head: Dist, share: Tensor) -> Tensor:
+        """float64 [R, k]: of ``head``, the k best of a wide Dist, the mass of everything ranked above.
+
+        Surely to the same side of ``share`` (float32 [R, 1]) as in float64; else rough.
+        """
+        weights = head.ranked_weights
+        before = weights.cumsum(-1).sub_(weights)
+        whole = self.shares.sums.sum(-1, keepdim=True)
+        rough = before * (self.shares.best.double() / whole)
+        return before / self.total if bool(((rough - share).abs_() < self.shares.slack / whole).any()) else rough
+
+    def keep_nucleus(self, share: Tensor) -> Dist | None:
+        """Keep what has less than ``share`` (float32 [R, 1], above 0) of the mass above it, ties to the lower id.
+
+        For a wide Dist, of which not all has to be put in order; None for what is no number. What is left is worked out
+        only when it is asked for: a draw does not.
+        """
+        nucleus = self.shares.nucleus(share)
+        if nucleus is None:
+            return None
+        twin = self._lazy()
+        twin._cut = (self, nucleus)
+        return twin
+
+    def position(self, uniform: Tensor) -> Tensor:
+        """int64 [R, 1]: the column at which the running sum of the weights exceeds u (float64 [R, 1]) of the whole."""
+        if self._cut is not None:
+            return self._cut[1].position(uniform)
+        if self.is_wide:
+            return self.shares.position(uniform)
+        return position(self.weights, uniform)
 
     def keep_ranked(self, mask: Tensor) -> Dist:
         """``keep`` with ``mask`` given in ``order`` (bool [R, C])."""
+        if self._ranked is not None and self.looks and bool(mask[:, 0].all()):  # the best stay: nothing to rescue
+            return self._reranked(torch.where(mask, self._ranked[0], NEG_INF))
         return self.keep(torch.empty_like(mask).scatter_(-1, self.order, mask))
+
+    def keep_above(self, threshold: Tensor) -> Dist:
+        """Remove logits below ``threshold`` (float32 [R, 1]); a row left with nothing keeps its best token."""
+        if self._ranked is not None:
+            return self.keep_ranked(self._ranked[0] >= threshold)
+        if self.looks and self.columns > WIDE:
+            head = self.narrow(FEW)
+            if bool((head.ranked_logits[:, -1:] < threshold).all()):  # NaN compares false
+                return head.keep_ranked(head.ranked_logits >= threshold)
+        return self.keep(self.logits >= threshold)
 
     def with_logits(self, logits: Tensor) -> Dist:
         """New logits [R, C] for the same columns.
 
         What was removed stays removed; a row left with nothing keeps its best token.
         """
-        if logits.shape != self.logits.shape:
-            raise ValueError(f"with_logits got shape {tuple(logits.shape)}, this Dist is {tuple(self.logits.shape)}")
-        new, rescued = _rescue(logits.float().masked_fill(~self.alive, NEG_INF), self.logits)
-        return Dist(new, self.ids, vocab_size=self.vocab_size, rescued=rescued)
+        if logits.shape != (self.rows, self.columns):
+            raise ValueError(f"with_logits got shape {tuple(logits.shape)}, this Dist is {(self.rows, self.columns)}")
+        new = logits.float()
+        if not self.untouched:
+            new = torch.where(self.alive, new, NEG_INF)
+        new, rescued = _rescue(new, self.logits)
+        return self._like(new, self.ids, rescued)
+
+    def with_some(self, places: Tensor, logits: Tensor) -> Dist:
+        """New logits (float32) for some places (int64 of the same shape): row * C + column.
+
+        A place that is named twice is given the same logit twice. What was removed stays removed; a row left with
+        nothing keeps its best token.
+        """
+        if self.untouched and bool(logits.amin() > NEG_INF):  # nothing is removed: no row can be left with nothing
+            base, patches = self._patched if self._patched is not None and not self._written else (self, ())
+            if patches and patches[-1][0] is places:
+                patches = patches[:-1]
+            twin = self._lazy()
+            twin._patched, twin.__dict__["untouched"] = (base, (*patches, (places, logits))), True
+            return twin
+        new = self.logits.flatten().scatter(0, places.flatten(), logits.flatten()).view_as(self.logits)
+        new, rescued = _rescue(torch.where(self.alive, new, NEG_INF), self.logits)
+        return self._like(new, self.ids, rescued)
+
+    def logits_at(self, places: Tensor) -> Tensor:
+        """float32, of the shape of ``places`` (int64, row * C + column)."""
+        if self._patched is not None and not self._written:
+            _, patches = self._patched
+            if len(patches) == 1 and patches[0][0] is places:
+                return patches[0][1]
+        return self.logits.take(places)
+
+    @property
+    def _written(self) -> bool:
+        """Whether its logits are there, whatever they are made from."""
+        return "logits" in self.__dict__
+
+    def _lazy(self) -> Dist:
+        """A Dist on the same columns whose logits are worked out when they are first asked for; no row was rescued."""
+        twin = object.__new__(Dist)
+        twin.__dict__["ids"] = self.ids
+        twin.rows, twin.columns, twin.device, twin.vocab_size = self.rows, self.columns, self.device, self.vocab_size
+        twin.rescued, twin.looks = self._none, self.looks
+        return twin
+
+    @property
+    def _none(self) -> Tensor:
+        """bool [R, 1]: no row was rescued."""
+        return torch.zeros(self.rows, 1, dtype=torch.bool, device=self.device)
+
+    def divided(self, divisor: Any) -> Dist:
+        """Every logit by ``divisor`` (a number above 0, or float32 [R, 1]): the order stays, and what is removed."""
+        if self._ranked is not None and self.looks:
+            logits = self._ranked[0] / divisor
+            if bool((logits[:, :1] > NEG_INF).all()):
+                return self._reranked(logits)
+        return self.with_logits(self.logits / divisor)
+
+    def _reranked(self, logits: Tensor) -> Dist:
+        """New logits (float32 [R, C], none removed in column 0) for the candidates of a ranked Dist, in its order."""
+        assert self._ranked is not None
+        twin = Dist.ranked(logits, self._ranked[1], self.vocab_size)
+        twin.rescued = self._none
+        if "_by_id" in self.__dict__:
+            twin.__dict__["_by_id"] = self._by_id
+        return twin
 
     def narrow(self, k: int) -> Dist:
         """Exactly the k best columns (all, where there are no more), ties to the lower id, ids ascending again."""
@@ -161,22 +227,15 @@ class Dist:
             raise ValueError(f"narrow keeps at least one column, got {k}")
         if k >= self.columns:
             return self
-        columns = self._best(k).sort(-1).values  # [R, k]
-        ids = columns if self.ids is None else self.ids.gather(-1, columns)
-        return Dist(self.logits.gather(-1, columns), ids, vocab_size=self.vocab_size)
-
-    def _best(self, k: int) -> Tensor:
-        """int64 [R, k]: columns of the k largest logits, best first, ties to the lower id.
-
-        ``torch.topk`` promises no order among ties, so it is given keys without any: the logit's bits as an integer of
-        the same order, and below them the column, counted downwards.
-        """
-        if self.is_sorted:
-            return self.order[:, :k]
-        bits = (self.logits + 0.0).view(torch.int32)  # + 0.0 makes one zero of two
-        ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # negative floats descend with their bits
-        keys = (ascending.long() << 32) - torch.arange(self.columns, device=self.device)
-        return keys.topk(k, dim=-1).indices
+        if self._ranked is not None:
+            return Dist.ranked(self._ranked[0][:, :k], self._ranked[1][:, :k], self.vocab_size)
+        if self.looks and not self.is_sorted:
+            logits, columns = fast_best(self.logits, k, self._tops)
+            return Dist.ranked(logits, columns if self.ids is None else self.ids.gather(-1, columns), self.vocab_size)
+        columns = (self.order[:, :k] if self.is_sorted else best(self.logits, k)).sort(-1).values  # [R, k]
+        return self._like(
+            self.logits.gather(-1, columns), columns if self.ids is None else self.ids.gather(-1, columns)
+        )
 
     # -- lookups by token ----------------------------------------------------------------------------------------------
 
@@ -212,17 +271,21 @@ class Dist:
 
     def dense(self) -> Dist:
         """The same distributions over the whole vocabulary, [R, V]."""
-        if self.ids is None:
+        if self._ranked is None and self.ids is None:
             return self
-        logits = self.logits.new_full((self.rows, self.vocab_size), NEG_INF).scatter_(-1, self.ids, self.logits)
-        return Dist(logits, vocab_size=self.vocab_size, rescued=self.rescued)
+        logits, ids = (self.logits, self.ids) if self._ranked is None else self._ranked
+        assert ids is not None
+        whole = logits.new_full((self.rows, self.vocab_size), NEG_INF).scatter_(-1, ids, logits)
+        return self._like(whole, None, self.rescued)
 
     def select(self, rows: Any) -> Dist:
         """Some rows, by index (int64 [n], a list, or a slice)."""
         rescued = None if self.rescued is None else self.rescued[rows]
-        return Dist(
-            self.logits[rows], None if self.ids is None else self.ids[rows], vocab_size=self.vocab_size, rescued=rescued
-        )
+        if self._ranked is not None:
+            twin = Dist.ranked(self._ranked[0][rows], self._ranked[1][rows], self.vocab_size)
+            twin.rescued = rescued
+            return twin
+        return self._like(self.logits[rows], None if self.ids is None else self.ids[rows], rescued)
 
     @staticmethod
     def assemble(parts: list[tuple[Tensor, Dist]], rows: int) -> Dist:
@@ -232,4 +295,7 @@ class Dist:
             dists = [part.dense() for part in dists]
         back = torch.cat([index for index, _ in parts]).argsort()
         ids = None if dists[0].ids is None else torch.cat([d.ids for d in dists if d.ids is not None])[back]
-        return Dist(torch.cat([d.logits for d in dists])[back], ids, vocab_size=dists[0].vocab_size)
+        return dists[0]._like(torch.cat([d.logits for d in dists])[back], ids)
+
+
+__all__ = ["FEW", "NEG_INF", "WIDE", "Dist"]

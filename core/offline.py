@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from .dist import Dist
 from .dsl.faults import placed
 from .errors import LogitmillError, RequestError, StageError, StrategyError
 from .halt import Halt, Offsets
-from .history import History
+from .history import History, packed
 from .patch import patched
 from .planner import Plan, plan
 from .rng import Noise, RowNoise, check_seed, folded
@@ -27,25 +28,25 @@ from .vocab import Vocab
 
 def distribution(strategy: Strategy, logits: Any, prompt: Any, output: Any, seed: Any, tokenizer: Any) -> Tensor:
     """float32 [R, V]. See Strategy.distribution."""
-    built = plan(patched(strategy), fragment=True)
+    built = _planned(strategy, fragment=True)
     try:
         dist, ctx, session, steps = _prepare(built, logits, prompt, output, seed, tokenizer)
         law, visits = session.law(dist, ctx)
     except Fault as fault:
         raise _error(fault, built) from fault.cause
-    return _sound(law, steps, visits).dense().probs
+    return _sound(law, steps, lambda: visits).dense().probs
 
 
 def draw(strategy: Strategy, logits: Any, prompt: Any, output: Any, seed: Any, tokenizer: Any) -> Tensor:
     """int64 [R]. See Strategy.draw."""
-    built = plan(patched(strategy))
+    built = _planned(strategy, fragment=False)
     try:
         dist, ctx, session, steps = _prepare(built, logits, prompt, output, seed, tokenizer)
         proposal = session.propose(dist, ctx)
     except Fault as fault:
         raise _error(fault, built) from fault.cause
-    law = _sound(proposal.law(), steps, proposal.visits)
-    if bool(outside(law, proposal.tokens).any()):
+    law = _sound(proposal.law(), steps, lambda: proposal.visits)
+    if built.picks and bool(outside(law, proposal.tokens).any()):
         raise StageError(
             "pick chose a token which the law does not hold",
             stage=proposal.visits[-1].node.name,
@@ -53,6 +54,14 @@ def draw(strategy: Strategy, logits: Any, prompt: Any, output: Any, seed: Any, t
             row=0,
         )
     return proposal.tokens[:, 0]
+
+
+def _planned(strategy: Strategy, *, fragment: bool) -> Plan:
+    """The strategy's plan, made once for each object that says it."""
+    held: dict[bool, Plan] = strategy.__dict__.setdefault("_planned", {})
+    if fragment not in held:
+        held[fragment] = plan(patched(strategy), fragment=fragment)
+    return held[fragment]
 
 
 def _prepare(
@@ -66,16 +75,17 @@ def _prepare(
         from .tokens import TokenText
 
         reader = lambda: TokenText(tokenizer, skip_special=False)  # noqa: E731  # a factory, named by its place
-    vocab = Vocab(dist.columns, tokenizer, device=dist.device)
+    vocab, prepared = _constants(built, dist, tokenizer)
     noise = [RowNoise(s) for s in _seeds(seed, dist.rows)]
     history = History(dist.columns, dist.device, reader)
-    history.extend(prompts, [[]] * len(prompts))
-    prepared: dict[Any, Any] = {}
-    session = None
     longest = max(map(len, outputs))
+    at_once = not longest or not built.looks_at_the_prompt
+    history.extend(prompts, outputs if at_once else [[]] * len(prompts))
     ctx = _context(history, vocab, dist, noise, prepared)
     session = Session.opened(built, ctx)
-    if not session.phases or not longest:
+    if at_once:
+        return dist, ctx, session, list(map(len, outputs))
+    if not session.phases:
         _replace(history, prompts, outputs)
         return dist, _context(history, vocab, dist, noise, prepared), session, [len(o) for o in outputs]
     # Phases follow the output: replay it, a token at a time, and let each phase's own stop test move its rows on.
@@ -99,6 +109,17 @@ def _prepare(
     session = Session.joined(rows)
     session.index = list(range(dist.rows))
     return dist, _context(history, vocab, dist, noise, prepared), session, [len(o) for o in outputs]
+
+
+def _constants(built: Plan, dist: Dist, tokenizer: Any) -> tuple[Vocab, dict[Any, Any]]:
+    """The vocabulary, and what stages prepare for it: without a tokenizer, kept with the plan."""
+    if tokenizer is not None:
+        return Vocab(dist.columns, tokenizer, device=dist.device), {}
+    held: dict[Any, tuple[Vocab, dict[Any, Any]]] = built.__dict__.setdefault("_constants", {})
+    key = dist.columns, str(dist.device)
+    if key not in held:
+        held[key] = Vocab(dist.columns, device=dist.device), {}
+    return held[key]
 
 
 def _context(history: History, vocab: Vocab, dist: Dist, noise: list[RowNoise], prepared: dict[Any, Any]) -> Context:
@@ -183,11 +204,32 @@ def _tokens(name: str, tokens: Any, dist: Dist) -> list[list[int]]:
         rows = [list(rows[0]) for _ in range(dist.rows)]
     if len(rows) != dist.rows:
         raise RequestError(f"{name} has {len(rows)} rows, logits have {dist.rows}")
+    if isinstance(tokens, Tensor) and tokens.dtype == torch.int64 and tokens.numel():
+        least, most = tokens.aminmax()
+        if int(least) >= 0 and int(most) < dist.columns:
+            return rows
     for row in rows:
-        for token in row:
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < dist.columns:
-                raise RequestError(f"{name} holds {token!r}, which is no token id of a vocabulary of {dist.columns}")
+        wrong = _no_token(row, dist.columns)
+        if wrong is not None:
+            raise RequestError(f"{name} holds {wrong}, which is no token id of a vocabulary of {dist.columns}")
     return rows
+
+
+def _no_token(row: list[Any], size: int) -> str | None:
+    """What of a row is no token id, as it is written; None where all are."""
+    if not row:
+        return None
+    try:
+        ids = packed(row)
+    except (TypeError, OverflowError):
+        doubtful = row
+    else:
+        least, most = ids.aminmax()
+        if int(least) > 1 and int(most) < size:
+            return None
+        doubtful = [row[i] for i in ((ids <= 1) | (ids >= size)).nonzero()[:, 0].tolist()]  # True is 1 among numbers
+    wrong = (t for t in doubtful if isinstance(t, bool) or not isinstance(t, int) or not 0 <= t < size)
+    return next(map(repr, wrong), None)
 
 
 def _seeds(seed: Any, rows: int) -> list[int]:
@@ -199,11 +241,13 @@ def _seeds(seed: Any, rows: int) -> list[int]:
     return folded(check_seed(seed), range(rows))
 
 
-def _sound(dist: Dist, steps: Sequence[int], visits: Sequence[Visit] = ()) -> Dist:
+def _sound(dist: Dist, steps: Sequence[int], visits: Callable[[], Sequence[Visit]] = tuple) -> Dist:
     """A Dist there is something to draw from. Raises NumericalError with the first stage at fault, or "logits"."""
+    if math.isfinite(float(dist.max_logit.sum())):
+        return dist
     bad = faulty(dist)[:, 0].nonzero()[:, 0].tolist()
     if bad:
-        found = first_trouble(visits)
+        found = first_trouble(visits())
         stage, what = found or ("logits", trouble(dist.select(bad[:1])))
         hint = SHOWN if found else "give finite numbers, and -inf for tokens that cannot come"
         raise unsound(what, stage, hint, step=steps[bad[0]], row=bad[0])

@@ -19,6 +19,7 @@ from .dsl import kinds
 from .errors import Where
 from .expression import Expression
 from .rng import stage_key
+from .scalar import Ramp
 from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage, StoppingCriterion
 from .strategy import Step, Strategy, Test, expressions, leaves
 
@@ -38,6 +39,33 @@ class Node:
         """Whether its state moves when a token is committed."""
         base = Sampler if isinstance(self.stage, Sampler) else LogitsProcessor
         return isinstance(self.stage, LogitsProcessor | Sampler) and type(self.stage).accept is not base.accept
+
+    @cached_property
+    def remembers(self) -> bool:
+        """Whether it makes a state of its own."""
+        base = Sampler if isinstance(self.stage, Sampler) else LogitsProcessor
+        return isinstance(self.stage, LogitsProcessor | Sampler) and type(self.stage).init is not base.init
+
+    @cached_property
+    def on_head(self) -> bool:
+        """Whether it can work on candidates in descending order, and nothing has to be known of it afterwards."""
+        stage = self.stage
+        if not isinstance(stage, LogitsProcessor) or self.accepts or self.remembers or stage.needs or not self.fixed:
+            return False
+        return type(stage).on_head is not LogitsProcessor.on_head
+
+    @cached_property
+    def draws_plainly(self) -> bool:
+        """Whether it draws from what it is given, and does nothing else."""
+        if not isinstance(self.stage, Sampler) or self.accepts or self.remembers:
+            return False
+        cls = type(self.stage)
+        return cls.law is Sampler.law and cls.pick is Sampler.pick
+
+    @cached_property
+    def fixed(self) -> bool:
+        """Whether its Scalar fields are plain numbers: the stage as written is the stage at every step."""
+        return not any(isinstance(getattr(self.stage, field), Ramp | Expression) for field in self.stage.scalars)
 
     @cached_property
     def shape(self) -> Hashable:
@@ -73,6 +101,14 @@ class Pipe:
     def shape(self) -> Hashable:
         return (self.complete, *(node.shape for node in self.nodes))
 
+    @cached_property
+    def tail(self) -> int:
+        """From which node on all can run on a head of candidates and be drawn from in one go; len(nodes) for none."""
+        if not self.nodes or not self.nodes[-1].draws_plainly:
+            return len(self.nodes)
+        heads = [node.on_head for node in self.nodes[:-1]]
+        return max((i + 1 for i, can in enumerate(heads) if not can), default=0)
+
     def walk(self) -> Iterator[Node]:
         """Every node at any depth."""
         for node in self.nodes:
@@ -94,6 +130,7 @@ class Plan:
 
     strategy: Strategy
     root: Pipe
+    as_written: bool = False
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -112,6 +149,19 @@ class Plan:
             if isinstance(node.stage, Sampler) and seed is not None:
                 return int(seed)
         return None
+
+    @cached_property
+    def looks_at_the_prompt(self) -> bool:
+        """Whether a stage of it makes its state, or begins its first phase, where the prompt ends."""
+        return any(
+            node.remembers or (isinstance(node.stage, Combinator) and node.stage.sequential) for node in self.nodes
+        )
+
+    @cached_property
+    def picks(self) -> bool:
+        """Whether a sampler of it has a pick of its own."""
+        samplers = (node.stage for node in self.root.walk() if isinstance(node.stage, Sampler))
+        return any(type(sampler).pick is not Sampler.pick for sampler in samplers)
 
     @cached_property
     def rows(self) -> int:
@@ -161,7 +211,8 @@ def plan(strategy: Strategy, *, as_written: bool = False, fragment: bool = False
     kinds.check(strategy)
     if not fragment:
         kinds.whole(strategy)
-    return Plan(strategy, _numbered(_Builder(as_written).pipe(strategy, Counter())[0], itertools.count()))
+    root = _numbered(_Builder(as_written).pipe(strategy, Counter())[0], itertools.count())
+    return Plan(strategy, root, as_written)
 
 
 def _numbered(pipe: Pipe, count: Iterator[int]) -> Pipe:

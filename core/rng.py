@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from .errors import RequestError
+from .transfer import to_device
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
-_BLOCK = 256  # how many numbers one filling call makes, shared among the rows that need some
+_BLOCK = 256  # how many numbers one filling call makes at most, shared among the rows that need some
+_GROWTH = 4  # a row's next block is so many times the last: who draws once pays for one number
+_FEW = 2048  # up to so many numbers Python's integers are faster than tensors
 _FOLD = 0x464F4C44  # counter word that keeps folded seeds apart from every stage's noise
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -50,6 +55,35 @@ def _multiply(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
     return (product >> 32) & _MASK, product & _MASK
 
 
+def philox_few(
+    counter: tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]], key: tuple[Sequence[int], Sequence[int]]
+) -> tuple[tuple[int, ...], ...]:
+    """`philox` of n counters and keys given as words, n numbers each; the same four words out.
+
+    A lane of 64 bits holds the product of two words, so that one multiplication of Python integers serves all of them.
+    """
+    count = len(counter[0])
+    c0, c1, c2, c3 = map(_packed, counter)
+    k0, k1 = map(_packed, key)
+    mask, weyl0, weyl1 = _lanes(count)
+    for _ in range(10):
+        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (p1 >> 32) & mask ^ c1 ^ k0, p1 & mask, (p0 >> 32) & mask ^ c3 ^ k1, p0 & mask
+        k0, k1 = (k0 + weyl0) & mask, (k1 + weyl1) & mask
+    return tuple(struct.unpack(f"<{count}Q", word.to_bytes(8 * count, "little")) for word in (c0, c1, c2, c3))
+
+
+def _packed(words: Sequence[int]) -> int:
+    return int.from_bytes(struct.pack(f"<{len(words)}Q", *words), "little")
+
+
+@lru_cache(maxsize=64)
+def _lanes(count: int) -> tuple[int, int, int]:
+    """The low half of every lane, and the two Weyl constants in each."""
+    mask, weyl0, weyl1 = (_packed([word] * count) for word in (_MASK, *_WEYL))
+    return mask, weyl0, weyl1
+
+
 def to_unit(high: Tensor, low: Tensor) -> Tensor:
     """float64 in [0, 1) with 53 random bits, from two words."""
     return ((high >> 5) * 67108864 + (low >> 6)).double() * (1.0 / 9007199254740992.0)
@@ -60,6 +94,27 @@ def uniform(seeds: Tensor, position: Tensor, attempt: Tensor, key: int, draw: Te
     zero = torch.zeros((), dtype=torch.int64, device=position.device)
     words = philox((draw, position, attempt, zero + key), (seeds[..., 0], seeds[..., 1]))
     return to_unit(words[0], words[1])
+
+
+def uniform_few(places: Sequence[tuple[int, int, int]], key: int, draws: int) -> list[list[float]]:
+    """`uniform` without tensors: for each place (seed, position, attempt) ``draws`` numbers, the same ones."""
+    counter = (
+        list(range(draws)) * len(places),
+        [position for _, position, _ in places for _ in range(draws)],
+        [attempt for _, _, attempt in places for _ in range(draws)],
+        [key] * (len(places) * draws),
+    )
+    seeds = [seed for seed, _, _ in places for _ in range(draws)]
+    high, low, _, _ = philox_few(counter, ([seed & _MASK for seed in seeds], [seed >> 32 for seed in seeds]))
+    units = [((h >> 5) * 67108864 + (w >> 6)) * (1.0 / 9007199254740992.0) for h, w in zip(high, low, strict=True)]
+    return [units[i : i + draws] for i in range(0, len(units), draws)]
+
+
+def _uniform_many(places: Sequence[tuple[int, int, int]], key: int, draws: int) -> list[list[float]]:
+    seeds = seed_words([seed for seed, _, _ in places])[:, None]
+    rest = torch.tensor([place[1:] for place in places])  # [n, 2]
+    numbers: list[list[float]] = uniform(seeds, rest[:, :1], rest[:, 1:], key, torch.arange(draws)).tolist()
+    return numbers
 
 
 def stage_key(name: str) -> int:
@@ -90,11 +145,23 @@ def fold(seed: int, index: int, level: int = 0) -> int:
 def folded(seed: int, indices: Sequence[int], level: int = 0) -> list[int]:
     """``fold`` for many indices in one call."""
     check_seed(seed)
+    low, high = _folds(seed, indices, level)
+    return [seed if i == 0 else a | b << 32 for i, a, b in zip(indices, low, high, strict=True)]
+
+
+def _folds(seed: int, indices: Sequence[int], level: int) -> tuple[Iterable[int], Iterable[int]]:
+    """The low and high words of the folded seeds."""
+    count = len(indices)
+    if count <= _FEW:
+        words = philox_few(
+            ([i & _MASK for i in indices], [i >> 32 for i in indices], [_FOLD] * count, [level] * count),
+            ([seed & _MASK] * count, [seed >> 32] * count),
+        )
+        return words[0], words[1]
     which = torch.as_tensor(list(indices), dtype=torch.int64)
     k0, k1 = torch.tensor(seed & _MASK), torch.tensor(seed >> 32)
     w0, w1, _, _ = philox((which & _MASK, which >> 32, torch.tensor(_FOLD), torch.tensor(level)), (k0, k1))
-    pairs = zip(which.tolist(), w0.tolist(), w1.tolist(), strict=True)
-    return [seed if index == 0 else low | high << 32 for index, low, high in pairs]
+    return w0.tolist(), w1.tolist()
 
 
 def seed_words(seeds: Sequence[int]) -> Tensor:
@@ -108,9 +175,9 @@ class RowNoise:
 
     seed: int
     attempts: dict[int, int] = field(default_factory=dict)  # rewinds at a position
-    blocks: dict[tuple[int, int], tuple[int, Tensor]] = field(
+    blocks: dict[tuple[int, int], tuple[int, list[list[float]]]] = field(
         default_factory=dict
-    )  # (key, draws) -> (first position, [n, draws])
+    )  # (key, draws) -> (first position, the numbers of that and the following positions)
 
     def clone(self, seed: int | None = None) -> RowNoise:
         """A copy for a forked row, with its own seed where one is given."""
@@ -140,38 +207,32 @@ class Noise:
         ]
         if missing:
             self._fill(missing, key, draws)
-        blocks = [row.blocks[name] for row in self.rows]
-        numbers = [block[position - first] for (first, block), position in zip(blocks, self.positions, strict=True)]
-        return (
-            torch.stack(numbers).to(self.device, non_blocking=True)
-            if numbers
-            else torch.empty(0, draws, dtype=torch.float64)
-        )
+        numbers = []
+        for row, position in zip(self.rows, self.positions, strict=True):
+            first, block = row.blocks[name]
+            numbers.append(block[position - first])
+        return to_device(numbers, torch.float64, torch.device(self.device)).reshape(-1, draws)
 
     def _fill(self, missing: list[int], key: int, draws: int) -> None:
-        span = max(1, _BLOCK // (len(missing) * draws))
-        first = torch.tensor([self.positions[i] for i in missing])
-        position = (first[:, None] + torch.arange(span))[..., None]  # [m, span, 1]
-        attempt = torch.tensor(
-            [
-                [self.rows[i].attempts.get(self.positions[i] + j, 0) for j in range(span)]
-                if self.rows[i].attempts
-                else [0] * span
-                for i in missing
-            ]
-        )[..., None]
-        seeds = seed_words([self.rows[i].seed for i in missing])[:, None, None, :]
-        numbers = uniform(seeds, position, attempt, key, torch.arange(draws))
-        for i, block in zip(missing, numbers, strict=True):
-            self.rows[i].blocks[key, draws] = (self.positions[i], block)
+        name = (key, draws)
+        last = max(len(self.rows[i].blocks[name][1]) if name in self.rows[i].blocks else 0 for i in missing)
+        span = max(1, min(_GROWTH * last, _BLOCK // (len(missing) * draws)))
+        places = []
+        for i in missing:
+            row, first = self.rows[i], self.positions[i]
+            places += [(row.seed, p, row.attempts.get(p, 0)) for p in range(first, first + span)]
+        numbers = uniform_few(places, key, draws) if len(places) * draws <= _FEW else _uniform_many(places, key, draws)
+        for n, i in enumerate(missing):
+            self.rows[i].blocks[name] = (self.positions[i], numbers[n * span : (n + 1) * span])
 
     def by_token(self, key: int, ids: Tensor) -> Tensor:
         """float64 [R, C] in [0, 1): a number for each token id (int64 [R, C]), the same for that id in any Dist."""
         device = ids.device
-        seeds = seed_words([row.seed for row in self.rows]).to(device)[:, None, :]
-        position = torch.tensor(list(self.positions), device=device)[:, None]
+        words = [[row.seed & _MASK, row.seed >> 32] for row in self.rows]
+        seeds = to_device(words, torch.int64, device)[:, None, :]
+        position = to_device(self.positions, torch.int64, device)[:, None]
         attempts = [row.attempts.get(p, 0) for row, p in zip(self.rows, self.positions, strict=True)]
-        return uniform(seeds, position, torch.tensor(attempts, device=device)[:, None], key, ids)
+        return uniform(seeds, position, to_device(attempts, torch.int64, device)[:, None], key, ids)
 
     def select(self, rows: Sequence[int]) -> Noise:
         """The noise of some rows."""

@@ -19,10 +19,13 @@ from . import state as states
 from .context import Context
 from .dist import Dist
 from .errors import LogitmillError
+from .kernels.cuts import Cuts, serves
 from .planner import Node, Pipe, Plan
+from .proposal import Proposal, Visit, narrowed
 from .returned import dist_of, state_of, tokens_of, weights_of
 from .scalar import undefined
 from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage
+from .tail import Head
 
 
 class Fault(Exception):  # noqa: N818  # it carries an error, and never leaves the loop
@@ -37,46 +40,6 @@ _S = TypeVar("_S", bound=Stage)
 
 
 @dataclass
-class Visit:
-    """What one stage did at one step: the rows that went through it, and its Dist before and after."""
-
-    node: Node
-    rows: list[int]  # of the session
-    stage: Stage  # with this step's values in its Scalar fields
-    before: Dist
-    after: Dist
-    shared: bool  # inside a merge: the committed token may have come from another child
-
-
-@dataclass
-class Proposal:
-    """One step of a session before it is committed."""
-
-    tokens: Tensor  # int64 [R, 1]
-    laws: list[tuple[list[int], Dist]]  # rows and their law
-    visits: list[Visit] = field(default_factory=list)
-
-    def select(self, row: int) -> Proposal:
-        """The proposal of one row alone."""
-        visits = []
-        for visit in self.visits:
-            if row in visit.rows:
-                at = [visit.rows.index(row)]
-                stage = _narrowed(visit.stage, at)
-                visits.append(
-                    Visit(visit.node, [0], stage, visit.before.select(at), visit.after.select(at), visit.shared)
-                )
-        laws = [([0], law.select([rows.index(row)])) for rows, law in self.laws if row in rows]
-        return Proposal(self.tokens[row : row + 1], laws, visits)
-
-    def law(self) -> Dist:
-        """The law of all rows, [R, C]."""
-        if len(self.laws) == 1:
-            return self.laws[0][1]
-        return Dist.assemble([(torch.tensor(rows), law) for rows, law in self.laws], len(self.tokens))
-
-
-@dataclass
 class Session:
     """R rows of one shape. Row i of the session is row ``index[i]`` of the history."""
 
@@ -87,6 +50,12 @@ class Session:
     starts: dict[int, list[int]] = field(default_factory=dict)  # sequential node -> where that child began, a row
     layout: object = field(default=None, repr=False)  # of its stop tests: core.halt's, made again when rows change
     moved: bool = field(default=False, repr=False)  # a row is in another phase than the layout says
+    #: node index -> the stages of all rows as written, and the one they run as where no step changes that
+    _written: dict[int, list[Stage]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _settled: dict[int, Stage] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._alike = all(plan is self.plans[0] for plan in self.plans)  # one plan for all rows
 
     @classmethod
     def opened(cls, plan: Plan, ctx: Context) -> Session:
@@ -94,6 +63,9 @@ class Session:
         session = cls([plan] * ctx.rows, list(ctx.host_index))
         for node in plan.nodes:
             if isinstance(node.stage, LogitsProcessor | Sampler):
+                if not node.remembers:
+                    session.states[node.index] = ()
+                    continue
                 with _faults(node):
                     written = [node.stage] * ctx.rows
                     view = ctx.at(node, written)
@@ -139,15 +111,41 @@ class Session:
 
     def propose(self, dist: Dist, ctx: Context) -> Proposal:
         """Run the pipeline on the model's distributions and draw. Raises Fault; changes nothing."""
-        proposal = Proposal(torch.zeros(self.rows, 1, dtype=torch.int64, device=dist.device), [])
-        self._run(self.plans[0].root, dist, ctx, list(range(self.rows)), proposal, shared=False)
+        proposal = self._proposal(dist)
+        self._run(self.plans[0].root, self._given(dist), ctx, list(range(self.rows)), proposal, shared=False)
         return proposal
 
     def law(self, dist: Dist, ctx: Context) -> tuple[Dist, list[Visit]]:
         """The law alone, also of a fragment, and what each stage did."""
-        proposal = Proposal(torch.zeros(self.rows, 1, dtype=torch.int64, device=dist.device), [])
-        left = self._run(self.plans[0].root, dist, ctx, list(range(self.rows)), proposal, shared=False, draws=False)
+        proposal, rows = self._proposal(dist), list(range(self.rows))
+        left = self._run(self.plans[0].root, self._given(dist), ctx, rows, proposal, shared=False, draws=False)
         return proposal.law() if left is None else left, proposal.visits
+
+    def _proposal(self, dist: Dist) -> Proposal:
+        return Proposal(torch.zeros(self.rows, 1, dtype=torch.int64, device=dist.device), [])
+
+    def _given(self, dist: Dist) -> Dist:
+        """As a plan runs it: a strategy as written takes no shorter way by looking at values."""
+        return dist.unlooked() if self.plans[0].as_written else dist
+
+    def _at_work(self, node: Node, rows: list[int], dist: Dist, ctx: Context) -> tuple[Stage, list[Stage], Context]:
+        """(the stage with this step's values, the stage of each row as written, the context as it sees it)."""
+        if self._alike and node.fixed:  # one stage for all rows, and no step changes it
+            written = [node.stage] * len(rows)
+            return node.stage, written, ctx.at(node, written)
+        whole = len(rows) == self.rows
+        held = self._written.get(node.index) if whole else None
+        if held is None:
+            held = [self.plans[i].nodes[node.index].stage for i in rows]
+            if whole:
+                self._written[node.index] = held
+        view = ctx.at(node, held)
+        stage = self._settled.get(node.index) if whole else None
+        if stage is None:
+            stage = bound_now(node.stage, held, dist, view)
+            if whole and all(plan.nodes[node.index].fixed for plan in self.plans):
+                self._settled[node.index] = stage
+        return stage, held, view
 
     def _run(
         self, pipe: Pipe, dist: Dist, ctx: Context, rows: list[int], out: Proposal, *, shared: bool, draws: bool = True
@@ -156,23 +154,26 @@ class Session:
 
         None when a sampler has ended it.
         """
-        for node in pipe.nodes:
+        for at, node in enumerate(pipe.nodes):
+            tail = at >= pipe.tail and draws and (dist.is_ranked or (serves(dist) and not self.plans[0].as_written))
+            if tail and self._tail(pipe.nodes[at:], dist, ctx, rows, out, shared=shared):
+                return None
             with _faults(node):
-                written = [self.plans[i].nodes[node.index].stage for i in rows]
-                view = ctx.at(node, written)
-                stage = bound_now(node.stage, written, dist, view)
+                stage, written, view = self._at_work(node, rows, dist, ctx)
                 if isinstance(stage, LogitsProcessor):
-                    after = _sound(stage, written[0], dist_of(stage.apply(dist, self._state(node, rows), view), dist))
-                    out.visits.append(Visit(node, rows, stage, dist, after, shared))
+                    after = dist_of(stage.apply(dist, self._state(node, rows), view), dist)
+                    after = after if node.fixed else _sound(stage, written[0], after)
+                    out.recorded.append(Visit(node, rows, stage, dist, after, shared))
                     dist = after
                     continue
                 if isinstance(stage, Sampler):
-                    law = _sound(stage, written[0], dist_of(stage.law(dist, self._state(node, rows), view), dist))
-                    out.visits.append(Visit(node, rows, stage, dist, law, shared))
+                    law = dist_of(stage.law(dist, self._state(node, rows), view), dist)
+                    law = law if node.fixed else _sound(stage, written[0], law)
+                    out.recorded.append(Visit(node, rows, stage, dist, law, shared))
                     out.laws.append((rows, law))
                     if draws:
                         tokens = tokens_of(stage.pick(law, view), len(rows))
-                        out.tokens = out.tokens.index_copy(0, torch.tensor(rows, device=tokens.device), tokens)
+                        out.take(rows, tokens)
                     return None
             if isinstance(stage, Search):
                 return (
@@ -186,6 +187,34 @@ class Session:
                 return None
             dist = left
         return dist
+
+    def _tail(
+        self, nodes: tuple[Node, ...], dist: Dist, ctx: Context, rows: list[int], out: Proposal, *, shared: bool
+    ) -> bool:
+        """The rest of a pipe in one go, on a ranked Dist or by a kernel. False, and nothing done, where that does not
+        give the same.
+        """
+        head = Head(dist) if dist.is_ranked else Cuts(dist)
+        try:
+            for node in nodes[:-1]:
+                stage, _, view = self._at_work(node, rows, dist, ctx)
+                if not stage.on_head(head, view):  # type: ignore[attr-defined]  # the plan says which have it
+                    return False
+            sampler, _, view = self._at_work(nodes[-1], rows, dist, ctx)
+            drawn = head.drawn(view.noise(sampler))
+            if drawn is None:
+                return False
+            law, tokens = drawn
+            out.take(rows, tokens)
+        except Exception:  # whatever it is, stage by stage it is reported with its name
+            return False
+        out.laws.append((rows, law))
+
+        def tell(told: Proposal) -> None:
+            self._run(Pipe(nodes, None, True), dist, ctx, rows, told, shared=shared, draws=False)
+
+        out.untold.append(tell)
+        return True
 
     def _combine(
         self, node: Node, stage: Combinator, dist: Dist, ctx: Context, view: Context, rows: list[int], out: Proposal,
@@ -216,7 +245,7 @@ class Session:
         if all(part is None for _, part in parts):
             return None
         merged = _merged(node, stage, parts, weights, len(rows), many)
-        out.visits.append(Visit(node, rows, stage, dist, merged, shared))
+        out.recorded.append(Visit(node, rows, stage, dist, merged, shared))
         return merged
 
     def _state(self, node: Node, rows: list[int]) -> Any:
@@ -228,7 +257,7 @@ class Session:
     def commit(self, proposal: Proposal, tokens: Tensor, ctx: Context) -> None:
         """Move the states: ``tokens`` (int64 [R, 1]) are final, and ``ctx`` contains them. Raises Fault."""
         moved = dict(self.states)
-        for visit in proposal.visits:
+        for visit in proposal.recorded:  # what ran in one go has no state
             if not visit.node.accepts:
                 continue
             rows, before, after, stage = visit.rows, visit.before, visit.after, visit.stage
@@ -238,7 +267,7 @@ class Session:
                 if not sub:
                     continue
                 before, after, rows = before.select(sub), after.select(sub), [rows[i] for i in sub]
-                stage = _narrowed(stage, sub)
+                stage = narrowed(stage, sub)
             whole = len(rows) == self.rows
             node = visit.node
             written = [self.plans[i].nodes[node.index].stage for i in rows]
@@ -309,12 +338,6 @@ def _sound(stage: Stage, written: Stage, after: Dist) -> Dist:
     return Dist(
         torch.where(wrong, torch.nan, after.logits), after.ids, vocab_size=after.vocab_size, rescued=after.rescued
     )
-
-
-def _narrowed(stage: Stage, rows: list[int]) -> Stage:
-    """A bound stage for some of its rows."""
-    values = {name: getattr(stage, name) for name in stage.scalars}
-    return stage.bound({name: value[rows] if isinstance(value, Tensor) else value for name, value in values.items()})
 
 
 def _merged(

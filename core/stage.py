@@ -7,7 +7,7 @@ the state, ``accept`` moves it, and the core keeps, selects, copies and discards
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
@@ -23,6 +23,7 @@ from .state import State
 if TYPE_CHECKING:
     from .context import Context
     from .dist import Dist
+    from .tail import Head
     from .vocab import Vocab
 
 StageKind = Literal["logits processor", "sampler", "stopping criterion", "combinator", "search", "signal", "schedule"]
@@ -207,6 +208,13 @@ class LogitsProcessor(Stage):
         """The distributions after this stage. Pure, and without a host sync: it may run any number of times a token."""
         raise TypeError(f"{type(self).__name__} does not define apply")
 
+    def on_head(self, head: Head, ctx: Context) -> bool:
+        """What ``apply`` does, to few candidates in descending order, in place; False where it cannot be.
+
+        For stages without state that keep the order and the best token: behind a top_k it stands in for ``apply``.
+        """
+        return False
+
     def accept(self, state: Any, tokens: Tensor, dist: Dist, ctx: Context) -> Any:
         """The state after ``tokens`` (int64 [R, 1]) were committed.
 
@@ -246,15 +254,8 @@ class Sampler(Stage):
 
 
 def draw(law: Dist, uniform: Tensor) -> Tensor:
-    """int64 [R, 1]: inverse CDF in id order. ``uniform`` float64 [R, 1] in [0, 1).
-
-    The same token from the whole vocabulary as from a narrowed set: removed tokens add exact zeros to the running sum.
-    """
-    cumulative = law.weights.cumsum(-1)  # [R, C]
-    total = cumulative[:, -1:].contiguous()
-    column = torch.searchsorted(cumulative, uniform * total, right=True)  # first column whose sum exceeds u * total
-    last = torch.searchsorted(cumulative, total)  # the last column with mass: what rounding could step over
-    return law.tokens_at(torch.minimum(column, last).clamp_(max=law.columns - 1))
+    """int64 [R, 1]: inverse CDF in id order. ``uniform`` float64 [R, 1] in [0, 1). A narrowed law gives the same."""
+    return law.tokens_at(law.position(uniform))
 
 
 class StoppingCriterion(Stage):
@@ -267,6 +268,14 @@ class StoppingCriterion(Stage):
     def check(self, ctx: Context) -> Tensor:
         """bool [R, 1]. ctx contains the token just committed. No host sync."""
         return torch.zeros_like(ctx.lengths, dtype=torch.bool)
+
+    def check_host(self, tokens: Sequence[int], prompt: int, start: int, vocab: Vocab) -> bool:
+        """``check`` for one row, from what the host knows: never needed, and where defined asked in its place.
+
+        ``tokens``: the row's whole sequence, the token just committed last. ``prompt``: how many of them the prompt
+        has. ``start``: where the output begins, which is later than the prompt's end inside a phase.
+        """
+        raise TypeError(f"{type(self).__name__} does not define check_host")
 
     def check_text(self, text: str, ctx: Context) -> int | bool | None:
         """For one row's generated text: False or None goes on, True ends, a number ends and cuts the text there."""
@@ -285,6 +294,12 @@ class StoppingCriterion(Stage):
     def reads_tokens(cls) -> bool:
         """Whether it looks at tokens."""
         return cls.check is not StoppingCriterion.check
+
+    @classmethod
+    def host_knows(cls) -> bool:
+        """Whether the host can tell without the device: ``check_host`` is as recent as ``check``."""
+        own = next(vars(base) for base in cls.__mro__ if "check" in vars(base) or "check_host" in vars(base))
+        return "check_host" in own and cls.check_host is not StoppingCriterion.check_host
 
     def or_(self, *others: Any) -> Any:
         """This test or any of the others."""

@@ -16,7 +16,7 @@ from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
 from ..core.vocab import Vocab
 from .dry_breakers import DEFAULT_BREAKERS, Breakers, breakers
-from .penalties import TEXTGEN_RANGE
+from .penalties import TEXTGEN_RANGE, places_of
 from .token_keys import TokenKey
 
 TEXTGEN_LONGEST = 50  # how far text-generation-webui follows a match
@@ -77,7 +77,14 @@ class Dry(LogitsProcessor):
             return dist
         marks: Breakers = ctx.prepared(self)
         low = (lengths - (tokens.shape[1] if self.window is None else self.window)).clamp(min=0)
-        runs = repeated(tokens, lengths, low, self._farthest(tokens.shape[1], ctx))  # [R, T]
+        farthest = self._farthest(tokens.shape[1], ctx)
+        if (
+            dist.looks
+            and dist.ids is None
+            and not (self.dialect == "llamacpp" and ctx.lower(self, "allowed_length") == 0)
+        ):
+            return self._where_repeated(dist, ctx, low, farthest, marks)
+        runs = repeated(tokens, lengths, low, farthest)  # [R, T]
         runs = torch.minimum(runs, marks.room(tokens, lengths, low, by_head=self.dialect == "llamacpp"))
         places = torch.arange(tokens.shape[1], device=tokens.device)
         costs = torch.where((places >= low) & (places + 1 < lengths), self._costs(runs), 0.0)[:, :-1]
@@ -86,6 +93,32 @@ class Dry(LogitsProcessor):
         costs = torch.where(present & ~marks.at(marks.single, following), costs, 0.0)
         highest = torch.zeros_like(dist.logits).scatter_reduce_(-1, columns, costs, "amax")
         return dist.with_logits(dist.logits - highest)
+
+    def _where_repeated(self, dist: Dist, ctx: Context, low: Tensor, farthest: int, marks: Breakers) -> Dist:
+        """The same from the places of the last token alone, of which there are few: no other run is above 0."""
+        tokens, lengths = ctx.tokens, ctx.lengths
+        # The last token itself, and what is before ``low``, are left out of the few that are found.
+        row, place = (tokens == ctx.last).nonzero(as_tuple=True)
+        inside = (place >= low[row, 0]) & (place < lengths[row, 0] - 1)
+        row, place = row[inside], place[inside]
+        if not len(row):
+            return dist
+        runs = followed(tokens, lengths, low, (row, place), farthest)
+        following = tokens[row, place + 1]
+        broken = torch.zeros_like(row, dtype=torch.bool)
+        if marks.any:
+            runs = torch.minimum(runs, marks.room(tokens, lengths, low, by_head=self.dialect == "llamacpp")[row, 0])
+            broken = marks.at(marks.single, following)
+        values = {name: getattr(self, name) for name in self.scalars}
+        own = self.bound({name: v[row] if isinstance(v, Tensor) else v for name, v in values.items()})
+        costs = torch.where(broken, 0.0, own._costs(runs[:, None])[:, 0])
+        spots = row * dist.columns + following
+        distinct, which = spots.unique(return_inverse=True)
+        dearest = torch.zeros(len(distinct)).scatter_reduce_(0, which, costs, "amax")
+        held = dist.logits_at(places_of(dist, ctx))[
+            row, place + 1
+        ]  # as the stages before, where they look at tokens too
+        return dist.with_some(spots, held - dearest[which])
 
     def _costs(self, runs: Tensor) -> Tensor:
         """Float32 [R, T]: what the token behind a run of this length costs, inf where float32 does not reach."""
@@ -141,6 +174,24 @@ def repeated(tokens: Tensor, lengths: Tensor, low: Tensor, farthest: int) -> Ten
         counts += torch.where(whole, chunk - 1 - differs, 0)
         whole = whole & (differs < 0)
         if tokens.device.type == "cpu" and not bool(whole.any()):  # on a CPU looking is free
+            break
+    return counts
+
+
+def followed(tokens: Tensor, lengths: Tensor, low: Tensor, at: tuple[Tensor, Tensor], farthest: int) -> Tensor:
+    """`repeated` for some places: (rows, places), int64 [n] each. Returns int64 [n]. For a CPU: it looks."""
+    row, place = at
+    counts, going = torch.zeros_like(row), torch.ones_like(row, dtype=torch.bool)
+    first, newest = low[row], lengths[row] - 1  # [n, 1]
+    for done in range(0, farthest, CHUNK):
+        back = torch.arange(done, done + CHUNK)
+        ours, ends = place[:, None] - back, newest - back  # [n, CHUNK]
+        mine = torch.where(ours >= first, tokens[row[:, None], ours.clamp(min=0)], -2)
+        same = mine == torch.where(ends >= first, tokens[row[:, None], ends.clamp(min=0)], -3)
+        length = same.cumprod(-1).sum(-1)
+        counts += torch.where(going, length, 0)
+        going = going & (length == CHUNK)
+        if not bool(going.any()):
             break
     return counts
 

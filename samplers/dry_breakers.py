@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,6 +29,11 @@ class Breakers:
 
     single: Tensor
     longer: tuple[tuple[Tensor, Tensor], ...] = ()
+
+    @cached_property
+    def any(self) -> bool:
+        """Whether there is a breaker at all. Waits for the device, once."""
+        return bool(self.longer) or bool(self.single.any())
 
     def room(self, tokens: Tensor, lengths: Tensor, low: Tensor, *, by_head: bool) -> Tensor:
         """How many tokens stand behind the last breaker from the place ``low`` on; all of them where there is none.

@@ -12,6 +12,7 @@ from ..core.context import Context
 from ..core.dist import Dist
 from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
+from ..core.tail import Head
 
 
 class MinP(LogitsProcessor):
@@ -42,6 +43,13 @@ class MinP(LogitsProcessor):
         if isinstance(self.p, Tensor):
             return self._cut(dist, dist.logits >= dist.max_logit + self.p.log())
         return self._cut(dist, dist.logits >= dist.max_logit + math.log(self.p)) if self.p > 0 else dist
+
+    def on_head(self, head: Head, ctx: Context) -> bool:
+        if self.dialect == "hf" or isinstance(self.p, Tensor) or isinstance(self.min_keep, Tensor):
+            return False
+        if self.p > 0:
+            head.above(math.log(self.p), self.min_keep)
+        return True
 
     def _cut(self, dist: Dist, likely: Tensor) -> Dist:
         if not isinstance(self.min_keep, Tensor) and self.min_keep == 1:  # the best is always likely: no need to sort

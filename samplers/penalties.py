@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -13,6 +14,7 @@ from ..core.dist import Dist
 from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
 
+FEWER = 8  # times fewer tokens in the sequence than columns: then only these are touched
 LLAMACPP_WINDOW = 64  # llama.cpp's default penalty_last_n
 TEXTGEN_RANGE = "text-generation-webui reads a range of 0 as the whole sequence: leave window out for that"
 _LARGEST, _SMALLEST = torch.finfo(torch.float32).max, torch.finfo(torch.float32).tiny
@@ -25,14 +27,58 @@ def occurrences(dist: Dist, ctx: Context, over: Over, window: int | None) -> Ten
 
     Returns int32 [R, C].
     """
-    if window is not None and over == "prompt":
-        return dist.lookup(_prompt_end(ctx, window))
+    return sum_of([dist.lookup(table) for table in _tables(ctx, over, window)])
+
+
+def changed(
+    dist: Dist, ctx: Context, over: Over, window: int | None, change: Callable[[Tensor, Tensor], Tensor]
+) -> Dist:
+    """``dist`` with ``change(logits, counts)`` in place of the logits of every token that occurs.
+
+    ``change`` takes float32 and int32 [R, n], of any of the tokens, and leaves alone what has a count of 0. On the
+    whole vocabulary it is asked about the tokens of the sequence alone, which are far fewer.
+    """
+    tokens = ctx.tokens
+    if dist.ids is not None or tokens.shape[1] * FEWER > dist.columns:
+        return dist.with_logits(change(dist.logits, occurrences(dist, ctx, over, window)))
+    columns, places = _columns(ctx), places_of(dist, ctx)
+    counts = ctx.once(
+        ("counts", ctx.rows, over, window),
+        lambda: sum_of([table.gather(-1, columns) for table in _tables(ctx, over, window)]),
+    )
+    return dist.with_some(places, change(dist.logits_at(places), counts))
+
+
+def _columns(ctx: Context) -> Tensor:
+    """int64 [R, T]: the tokens of the sequence. Where there is none, token 0: its own count says whether it occurs."""
+    columns: Tensor = ctx.once(("columns", ctx.rows), lambda: ctx.tokens.clamp(min=0))
+    return columns
+
+
+def places_of(dist: Dist, ctx: Context) -> Tensor:
+    """int64 [R, T]: where the tokens of the sequence stand in the whole vocabulary's logits, row * C + column."""
+
+    def places() -> Tensor:
+        return _columns(ctx) + torch.arange(dist.rows, device=dist.device)[:, None] * dist.columns
+
+    found: Tensor = ctx.once(("places", ctx.rows, dist.columns), places)
+    return found
+
+
+def sum_of(tables: list[Tensor]) -> Tensor:
+    """Of one or two."""
+    return tables[0] if len(tables) == 1 else tables[0] + tables[1]
+
+
+def _tables(ctx: Context, over: Over, window: int | None) -> list[Tensor]:
+    """Counts by token id, int32 [R, V] each, that together are the occurrences."""
     if window is not None:
-        return dist.lookup(ctx.recent_counts(window, output_only=over == "output"))
+        return [
+            _prompt_end(ctx, window) if over == "prompt" else ctx.recent_counts(window, output_only=over == "output")
+        ]
     if over == "prompt":
-        return dist.lookup(ctx.prompt_counts)
-    counts = dist.lookup(ctx.counts)
-    return counts if over == "output" else counts + dist.lookup(ctx.prompt_counts)
+        return [ctx.prompt_counts]
+    return [ctx.counts] if over == "output" else [ctx.counts, ctx.prompt_counts]
 
 
 def _prompt_end(ctx: Context, window: int) -> Tensor:
@@ -71,11 +117,13 @@ class Repetition(LogitsProcessor):
     dialect: Literal["logitmill", "llamacpp"] = Field("logitmill", description="llamacpp: a window of 64 unless given")
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
-        seen = occurrences(dist, ctx, self.over, _window(self.window, self.dialect)) > 0
         penalty = self.penalty.clamp(min=_SMALLEST) if isinstance(self.penalty, Tensor) else self.penalty
-        logits = dist.logits
-        lowered = torch.where(logits < 0, logits * penalty, (logits / penalty).clamp(max=_LARGEST))
-        return dist.with_logits(torch.where(seen, lowered, logits))
+
+        def lowered(logits: Tensor, counts: Tensor) -> Tensor:
+            new = torch.where(logits < 0, logits * penalty, (logits / penalty).clamp(max=_LARGEST))
+            return torch.where(counts > 0, new, logits)
+
+        return changed(dist, ctx, self.over, _window(self.window, self.dialect), lowered)
 
 
 class _Subtracted(LogitsProcessor):
@@ -102,10 +150,11 @@ class _Subtracted(LogitsProcessor):
             raise ValueError(TEXTGEN_RANGE)
         return self
 
-    def _counts(self, dist: Dist, ctx: Context) -> Tensor:
-        """How often each of dist's tokens is there: int32 [R, C]."""
+    def _less(self, dist: Dist, ctx: Context, amount: Callable[[Tensor], Tensor]) -> Dist:
+        """``amount(counts)`` taken from the logits of what is there."""
         over = self.over or ("output" if self.dialect == "logitmill" else "all")
-        return occurrences(dist, ctx, over, _window(self.window, self.dialect))
+        window = _window(self.window, self.dialect)
+        return changed(dist, ctx, over, window, lambda logits, counts: (logits - amount(counts)).clamp(max=_LARGEST))
 
 
 class Presence(_Subtracted):
@@ -127,7 +176,7 @@ class Presence(_Subtracted):
     value: Scalar = Field(description="what is taken from the logit of a token that is already there")
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
-        return dist.with_logits((dist.logits - self.value * (self._counts(dist, ctx) > 0)).clamp(max=_LARGEST))
+        return self._less(dist, ctx, lambda counts: self.value * (counts > 0))
 
 
 class Frequency(_Subtracted):
@@ -149,11 +198,11 @@ class Frequency(_Subtracted):
     value: Scalar = Field(description="what is taken from a token's logit for each time it is already there")
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
-        return dist.with_logits((dist.logits - self.value * self._counts(dist, ctx)).clamp(max=_LARGEST))
+        return self._less(dist, ctx, lambda counts: self.value * counts)
 
 
 def _window(window: int | None, dialect: str) -> int | None:
     return LLAMACPP_WINDOW if window is None and dialect == "llamacpp" else window
 
 
-__all__ = ["TEXTGEN_RANGE", "Frequency", "Over", "Presence", "Repetition"]
+__all__ = ["TEXTGEN_RANGE", "Frequency", "Over", "Presence", "Repetition", "places_of"]

@@ -12,9 +12,10 @@ from ..core.context import Context
 from ..core.dist import NEG_INF, Dist
 from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
+from ..core.tail import Head
 
 #: below this a float32 logit divided by the temperature says nothing but which one is the largest
-_SMALLEST = torch.finfo(torch.float32).tiny
+_SMALLEST, _LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 VLLM_GREEDY_BELOW = 1e-5  # _SAMPLING_EPS of vllm/v1/sample/sampler.py
 
 
@@ -27,11 +28,13 @@ def scaled(dist: Dist, temperature: Any, greedy_below: float = _SMALLEST) -> Dis
     if not isinstance(temperature, Tensor):
         if temperature < greedy_below:
             return _best(dist)
-        if temperature >= 1.0:
-            return dist.with_logits(dist.logits / temperature)
+        if temperature >= 1.0 or (dist.looks and float(dist.max_logit.max()) <= _LARGEST * temperature):
+            return dist.divided(temperature)
         return dist.with_logits((dist.logits - _overflowing(dist, temperature)) / temperature)
     zero = temperature < greedy_below  # [R, 1]
     divisor = torch.where(zero, 1.0, temperature)
+    if dist.looks and not bool((zero | torch.isinf(dist.max_logit / divisor)).any()):
+        return dist.divided(divisor)
     logits = (dist.logits - _overflowing(dist, divisor)) / divisor
     return dist.with_logits(torch.where(zero, _best(dist).logits, logits))
 
@@ -78,7 +81,18 @@ class Temperature(LogitsProcessor):
         return self
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
-        return scaled(dist, self.value, VLLM_GREEDY_BELOW if self.dialect == "vllm" else _SMALLEST)
+        return scaled(dist, self.value, self._greedy_below)
+
+    def on_head(self, head: Head, ctx: Context) -> bool:
+        coldest = ctx.lower(self, "value")
+        if coldest is None or coldest < self._greedy_below:
+            return False
+        head.divide(self.value)  # where that overflows, there is no law
+        return True
+
+    @property
+    def _greedy_below(self) -> float:
+        return VLLM_GREEDY_BELOW if self.dialect == "vllm" else _SMALLEST
 
 
 class DynamicTemperature(LogitsProcessor):

@@ -11,6 +11,7 @@ from ..core.context import Context
 from ..core.dist import Dist
 from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
+from ..core.tail import Head
 
 
 class TopK(LogitsProcessor):
@@ -49,6 +50,13 @@ class TopK(LogitsProcessor):
         if bound is not None and least is not None and least > 0:
             dist = dist.narrow(int(bound))
         return dist.keep((dist.rank < self.k) | (self.k == 0))
+
+    def on_head(self, head: Head, ctx: Context) -> bool:
+        if self.dialect != "logitmill" or isinstance(self.k, Tensor):
+            return False
+        if self.k:
+            head.first(self.k)
+        return True
 
     def _with_ties(self, dist: Dist, ctx: Context) -> Dist:
         if not isinstance(self.k, Tensor) and self.k == 0:

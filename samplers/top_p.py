@@ -9,11 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from ..core.context import Context
-from ..core.dist import Dist
+from ..core.dist import FEW, Dist
 from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
-
-HEAD = 1024  # most cuts lie among the best so many
+from ..core.tail import Head
 
 
 class TopP(LogitsProcessor):
@@ -45,27 +44,43 @@ class TopP(LogitsProcessor):
             return dist
         if self.dialect == "hf":
             return dist.keep_ranked(self._at_least(self._from_below(dist)))
-        if dist.device.type == "cpu" and dist.columns > 4 * HEAD and dist.ids is None and not dist.is_sorted:
-            cut = self._in_head(dist)  # on a CPU looking is free, and sorting a whole vocabulary is not
+        if dist.is_wide and not dist.is_sorted:
+            cut = self._without_order(dist)
             if cut is not None:
                 return cut
         return dist.keep_ranked(self._at_least(dist.mass_before.float() < self.p))
 
+    def on_head(self, head: Head, ctx: Context) -> bool:
+        if self.dialect == "hf":
+            return False
+        if not isinstance(self.p, Tensor) and self.p >= 1.0:
+            return True
+        head.share(self.p, self.min_keep)
+        return True
+
     def _at_least(self, keep: Tensor) -> Tensor:
         """``keep`` (bool [R, n] in descending order) with the ``min_keep`` best, and with all where p is 1."""
-        keep = keep | (torch.arange(keep.shape[1], device=keep.device) < self.min_keep)
+        if isinstance(self.min_keep, Tensor):
+            keep = keep | (torch.arange(keep.shape[1], device=keep.device) < self.min_keep)
+        else:
+            keep[:, : self.min_keep] = True
+        return self._all_at_one(keep)
+
+    def _all_at_one(self, keep: Tensor) -> Tensor:
         return keep | (self.p >= 1.0) if isinstance(self.p, Tensor) else keep
 
-    def _in_head(self, dist: Dist) -> Dist | None:
-        """The same cut from the HEAD best tokens alone, or None where it lies further down in some row."""
-        head = dist.narrow(HEAD)
-        weights = head.weights.gather(-1, head.order)
-        before = (weights.cumsum(-1) - weights) / dist.weights.sum(-1, keepdim=True)
-        keep = self._at_least(before.float() < self.p)
-        if bool(keep[:, -1].any()):
-            return None
-        columns = head.tokens_at(head.order)
-        return dist.keep(torch.zeros_like(dist.alive).scatter_(-1, columns, keep))
+    def _without_order(self, dist: Dist) -> Dist | None:
+        """The same cut from the best tokens alone, or by sums; None where neither decides it."""
+        share = torch.as_tensor(self.p, dtype=torch.float32).expand(dist.rows, 1)
+        alone = not isinstance(self.min_keep, Tensor) and self.min_keep == 1
+        if not alone or not bool((dist.spread(FEW) < 0.5 * share).any()):
+            head = dist.narrow(FEW)
+            likely = dist.mass_before_best(head, share).float() < share
+            keep = self._at_least(likely.clone())
+            if not bool(keep[:, -1].any()):
+                return head.keep_ranked(keep)
+            alone = bool((likely == keep).all())
+        return dist.keep_nucleus(share) if alone and bool((share < 1).all()) else None
 
     def _from_below(self, dist: Dist) -> Tensor:
         """A bool [R, C] in descending order: transformers' arithmetic, on the same ascending values."""

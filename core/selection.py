@@ -1,0 +1,133 @@
+"""Finding the few tokens that matter among a whole vocabulary, and drawing one, without putting all of it in order.
+
+The functions named ``fast`` are for a CPU: they look at values to take a shorter way, which costs a device a wait. What
+they return is what the plain ones return.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+WIDTH = 96  # columns a block
+
+
+# -- the best k --------------------------------------------------------------------------------------------------------
+
+
+def best(values: Tensor, k: int) -> Tensor:
+    """int64 [R, k]: columns of the k largest of ``values`` (float32 [R, C]), best first, ties to the lower column.
+
+    ``torch.topk`` promises no order among ties, so it is given keys without any.
+    """
+    return _keys(values).topk(k, dim=-1).indices
+
+
+_REMOVED = -3.5e38  # below every float32
+
+
+def _keys(values: Tensor) -> Tensor:
+    """int64 [R, C]: the float's bits as an integer of the same order, and below them the column, counted downwards."""
+    bits = (values + 0.0).view(torch.int32)  # + 0.0 makes one zero of two
+    ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # negative floats descend with their bits
+    return (ascending.long() << 32) - torch.arange(values.shape[-1], device=values.device)
+
+
+def tops(values: Tensor) -> Tensor:
+    """float32 [R, C // WIDTH]: the largest value of each block of WIDTH columns, without what is left at the end."""
+    return _blocks(values).amax(-1)
+
+
+def fast_best(values: Tensor, k: int, maxima: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(the k largest of ``values``, float32 [R, k], and their columns, int64 [R, k]), as ``best`` orders them; k < C.
+
+    A row's k best lie in those k of its blocks that have the best maxima: of every other block there are k tokens that
+    are better than all of it. That leaves few columns to select from. With one more than k a look tells whether there
+    are ties to be put in order, which takes integer keys. ``maxima``: the ``tops`` of values, or None for few columns.
+    """
+    if maxima is not None and maxima.shape[1] < 4 * (k + 1):  # too few blocks to leave many of them out
+        maxima = None
+    if maxima is not None and _of_16_bits(maxima):
+        columns = _tied_in_blocks(values, k, maxima)
+        return values.gather(-1, columns), columns
+    found, columns = _in_blocks(values, k + 1, maxima)
+    if bool((found[:, 1:] == found[:, :-1]).any()):
+        columns = _tied_in_blocks(values, k, maxima)
+        return values.gather(-1, columns), columns
+    return found[:, :k], columns[:, :k]
+
+
+def _blocks(values: Tensor) -> Tensor:
+    """A view [R, C // WIDTH, WIDTH]."""
+    count = values.shape[1] // WIDTH
+    blocks: Tensor = values[:, : count * WIDTH].unflatten(1, (count, WIDTH))
+    return blocks
+
+
+def _in_blocks(values: Tensor, k: int, maxima: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(values, columns) of the k largest, descending, in any order among ties."""
+    if maxima is None:
+        top = values.topk(k, dim=-1)
+        return top.values, top.indices
+    chosen = maxima.topk(k, dim=-1, sorted=False).indices  # [R, k]
+    candidates, firsts = _candidates(values, chosen)
+    found, at = candidates.topk(k, dim=-1)
+    return found, firsts.gather(1, at // WIDTH) + at % WIDTH
+
+
+def _tied_in_blocks(values: Tensor, k: int, maxima: Tensor | None) -> Tensor:
+    """``best``, by blocks: of blocks with the same maximum the earlier one counts as the better."""
+    if maxima is None:
+        return best(values, k)
+    top = maxima.topk(k + 1, dim=-1)
+    chosen = top.indices[:, :k].sort(-1).values  # the candidates stay in the order of their ids
+    candidates, firsts = _candidates(values, chosen)
+    at = _apart(candidates).topk(k, dim=-1).indices
+    last = top.values[:, k - 1 : k]  # a block that was left out for another of the same maximum may hold a tie of it
+    if bool(((last == top.values[:, k:]) & (candidates.gather(1, at[:, -1:]) == last)).any()):
+        candidates, firsts = _candidates(values, best(maxima, k).sort(-1).values)
+        at = _apart(candidates).topk(k, dim=-1).indices
+    return firsts.gather(1, at // WIDTH) + at % WIDTH
+
+
+def _of_16_bits(values: Tensor) -> bool:
+    """Whether all of them come from bfloat16 or float16: a model's logits in those are full of ties."""
+    return not bool((values.view(torch.int32) & 0x1FFF).any())
+
+
+def _apart(values: Tensor) -> Tensor:
+    """float64 [R, n] of the same order as ``values`` (float32), in which of equals the earlier is the larger.
+
+    A float32 leaves 29 bits of a float64 empty: the place goes there. It takes half the time of integer keys.
+    """
+    wide = (0.0 - values.double().clamp_(min=_REMOVED)).neg_()  # -inf has no room below it; +0 becomes -0, which has
+    bits = wide.view(torch.int64)
+    places = torch.arange(values.shape[-1], device=values.device)
+    return torch.where(bits < 0, bits + places, bits - places).view(torch.float64)
+
+
+def _candidates(values: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """(the values of the chosen blocks and of what is left at the end, [R, n], and each block's first column)."""
+    blocks = _blocks(values)
+    rows, count = blocks.shape[:2]
+    if count * WIDTH == values.shape[1] and values.is_contiguous():
+        which = chosen + torch.arange(0, rows * count, count)[:, None]
+        return values.view(-1, WIDTH).index_select(0, which.view(-1)).view(rows, -1), chosen * WIDTH
+    inside = blocks[torch.arange(rows)[:, None], chosen].reshape(rows, -1)
+    ends = torch.full((rows, 1), count, dtype=torch.int64)
+    return torch.cat([inside, values[:, count * WIDTH :]], -1), torch.cat([chosen, ends], -1) * WIDTH
+
+
+# -- the draw ----------------------------------------------------------------------------------------------------------
+
+
+def position(weights: Tensor, uniform: Tensor) -> Tensor:
+    """int64 [R, 1]: the column at which the running sum of ``weights`` (float64 [R, C]) exceeds u times the whole."""
+    cumulative = weights.cumsum(-1)  # [R, C]
+    total = cumulative[:, -1:].contiguous()
+    column = torch.searchsorted(cumulative, uniform * total, right=True)  # first column whose sum exceeds u * total
+    last = torch.searchsorted(cumulative, total)  # the last column with mass: what rounding could step over
+    return torch.minimum(column, last).clamp_(max=weights.shape[-1] - 1)
+
+
+__all__ = ["WIDTH", "best", "fast_best", "position", "tops"]

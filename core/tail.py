@@ -1,0 +1,95 @@
+"""The end of a pipeline on few candidates: cut, scaled and drawn from in one go, best first.
+
+Behind a stage that narrows, most of what a step costs is the calls themselves. A `Head` holds a row's candidates in
+descending order; stages that know it (``on_head``) change it in place, and the draw puts it in the order of ids once.
+What comes out is what the stages' own ``apply`` and ``law`` and the sampler's draw would have given.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .dist import NEG_INF, Dist
+from .stage import draw
+
+
+class Head:
+    """Candidates of R rows, best first: ``logits`` float32 and ``ids`` int64 [R, C]."""
+
+    def __init__(self, dist: Dist) -> None:
+        self.logits, self.ids = dist.candidates
+        self.vocab_size = dist.vocab_size
+        self._weights: Tensor | None = None
+        self._stays: Tensor | None = None  # bool [R, C]: None where all do
+
+    @property
+    def weights(self) -> Tensor:
+        """float64 [R, C]: exp(l - max l), and 0 for what was removed."""
+        if self._weights is None:
+            weights = self.logits.double()
+            self._weights = weights.sub_(weights[:, :1].clone()).exp_()
+            if self._stays is not None:
+                self._weights.mul_(self._stays)
+        return self._weights
+
+    @property
+    def mass_before(self) -> Tensor:
+        """float32 [R, C]: the probability of everything ranked above."""
+        weights = self.weights
+        before = weights.cumsum(-1)
+        total = before[:, -1:].clone()
+        return before.sub_(weights).div_(total).float()
+
+    def divide(self, divisor: Any) -> None:
+        """Every logit by a number above 0, or by float32 [R, 1]."""
+        self.logits = self.logits / divisor
+        self._weights = None
+
+    def keep(self, mask: Tensor) -> None:
+        """Remove what ``mask`` (bool [R, C]) lacks. The first column stays in every row."""
+        self._stays = mask if self._stays is None else self._stays & mask
+        if self._weights is not None:
+            self._weights = self._weights * mask
+
+    def first(self, count: int) -> None:
+        """No more than the first ``count`` columns."""
+        self.logits, self.ids = self.logits[:, :count], self.ids[:, :count]
+        self._weights = None if self._weights is None else self._weights[:, :count]
+        self._stays = None if self._stays is None else self._stays[:, :count]
+
+    def share(self, p: Any, least: Any) -> None:
+        """Keep those above which lies less than a share ``p`` (a number, or a tensor [R, 1]) of the mass.
+
+        The ``least`` best (a number, or int64 [R, 1]) stay, and all where p is a tensor and 1.
+        """
+        keep = self.mass_before < p
+        if isinstance(least, Tensor):
+            keep = keep | (torch.arange(keep.shape[1], device=keep.device) < least)
+        else:
+            keep[:, :least] = True
+        self.keep(keep | (p >= 1.0) if isinstance(p, Tensor) else keep)
+
+    def above(self, difference: float, least: int) -> None:
+        """Keep logits of at least the best one plus ``difference``, and the ``least`` best."""
+        keep = self.logits >= self.logits[:, :1] + difference
+        keep[:, :least] = True
+        self.keep(keep)
+
+    def law(self) -> Dist | None:
+        """As a Dist. None where a row has nothing finite to draw from: that is for the long way to report."""
+        if not math.isfinite(float(self.logits[:, :1].sum())):
+            return None
+        logits = self.logits if self._stays is None else torch.where(self._stays, self.logits, NEG_INF)
+        return Dist.ranked(logits, self.ids, self.vocab_size, weights=self.weights)
+
+    def drawn(self, uniform: Tensor) -> tuple[Dist, Tensor] | None:
+        """The law, and tokens (int64 [R, 1]) drawn from it; None where there is no law."""
+        law = self.law()
+        return None if law is None else (law, draw(law, uniform))
+
+
+__all__ = ["Head"]
