@@ -6,6 +6,7 @@ An engine is one thread's; ``serve`` gives the face many tasks share.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -235,7 +236,10 @@ class Engine:
         """(the strategy as given, its plan) of a Strategy, its text or its dict. Raises StrategyError."""
         given = self.default_strategy if strategy is None else Strategy.of(strategy)
         whole = patched(given, overrides)
-        self._prepare(built := plan(whole, as_written=self.reference or trace))
+        built = plan(whole, as_written=self.reference or trace)
+        if trace and not self.reference:  # every stage in its place and told of, each by its fast way
+            built = replace(built, as_written=False)
+        self._prepare(built)
         whole.to_text()  # results name their strategy: one that no text can say is refused now
         return (whole if overrides else given), built
 
@@ -324,6 +328,7 @@ def load(
     reference: bool = False,
     revision: str | None = None,
     *,
+    compile: bool = False,  # noqa: A002  # the word that torch.compile made usual
     double_quant: bool = False,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
@@ -332,33 +337,44 @@ def load(
 ) -> Engine:
     """Load a model: a hub id, a folder or a GGUF file; None for the default, SmolLM2-135M-Instruct.
 
-    ``quantize``: None, "nf4", "fp4" (``double_quant`` quantizes their scales too) or "int8", by bitsandbytes, on CUDA
-    and CPU. ``device``: "auto", "cpu", "cuda", "cuda:1"; accelerate places the layers. ``dtype``: "auto" or a torch
-    dtype. ``max_rows``: rows decoded at a time. ``max_length``: positions of a row (default: the least of the model's,
-    4,096 and what memory allows). ``batch_invariant``: a request gives the same tokens alone and in any company, bit
-    for bit. ``reference``: stages as written, nothing planned. Raises ModelError, which says what to do.
+    ``quantize``: None; "nf4", "fp4" (``double_quant`` quantizes their scales too) or "int8", by bitsandbytes, on CUDA
+    and CPU; "int4" or "int8-packed", by torch's own kernels on a CPU, where "int4" is the fastest, and a GGUF file of
+    Q4_0, Q4_1 or Q8_0 keeps its own values. ``device``: "auto", "cpu", "cuda", "cuda:1"; accelerate places the layers.
+    ``dtype``: "auto" or a torch dtype. ``max_rows``: rows decoded at a time. ``max_length``: positions of a row
+    (default: the least of the model's, 4,096 and what memory allows). ``batch_invariant``: a request gives the same
+    tokens alone and in any company, bit for bit. ``reference``: stages as written on the model's modules as loaded,
+    nothing planned, repacked or replaced. ``compile``: compile the decoder step with torch.compile while loading, for
+    a minute or so. Raises ModelError, which says what to do.
     """
     from .model.load import load_model
     from .model.proven import proven, remember
-    from .model.runner import make_runner
     from .model.spec import ModelSpec
 
     spec = ModelSpec(
         model=model, quantize=quantize, double_quant=double_quant, device=device, dtype=dtype, revision=revision,
         trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, device_map=device_map, max_memory=max_memory,
-        **({"int8_threshold": 0.0} if batch_invariant else {}),
+        repack=not reference, **({"int8_threshold": 0.0} if batch_invariant else {}),
     )  # fmt: skip
     if isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 1:
         raise ModelError(f"max_rows is how many rows are decoded at a time, at least 1, got {max_rows!r}")
     made = plugins().load_model(spec)
     loaded, runner = made if made is not None else (load_model(spec), None)
+    from .model.runner import compiled, make_runner  # only now: loading has its own way of importing transformers
+
     if runner is None:
         known = not batch_invariant and proven(loaded)
         runner = make_runner(
-            loaded.model, rows=max_rows, max_length=max_length, batch_invariant=batch_invariant, probe=not known
+            loaded.model,
+            rows=max_rows,
+            max_length=max_length,
+            batch_invariant=batch_invariant,
+            probe=not known,
+            lean=not reference,
         )
-        if runner.slotted and not known:
+        if runner.slotted and not known and getattr(runner, "as_made", True):
             remember(loaded)
+    notes = [f"compile=True changes nothing here: {reason}"] if compile and (reason := compiled(runner)) else []
     engine = Engine(loaded, runner, batch_invariant=batch_invariant, reference=reference)
+    engine.notes += notes
     plugins().configure(engine.describe())
     return engine

@@ -12,13 +12,14 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,29 @@ def cache_folder() -> Path:
 
 
 def file_key(path: Path) -> str:
-    """20 hex digits that differ for different files (and for another VERSION)."""
+    """20 hex digits that differ for different files (and for another VERSION).
+
+    They are noted in the cache for the file at this place, of this size and time: reading all of it takes a while.
+    """
     stat = path.stat()
+    facts = (
+        f"{VERSION} {path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino} {stat.st_dev}"
+    )
+    note = cache_folder() / "keys" / hashlib.sha256(facts.encode()).hexdigest()
+    with suppress(OSError, ValueError):
+        kept = note.read_text("ascii")
+        if re.fullmatch("[0-9a-f]{20}", kept):
+            return kept
+    key = _content_key(path, stat)
+    with suppress(OSError):  # where the cache cannot be written, the next start reads the file again
+        note.parent.mkdir(parents=True, exist_ok=True)
+        partial = note.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(key, "ascii")
+        partial.replace(note)
+    return key
+
+
+def _content_key(path: Path, stat: os.stat_result) -> str:
     digest = hashlib.sha256(f"{VERSION} {stat.st_size}".encode())
     with path.open("rb") as stream:
         if stat.st_size <= WHOLE:

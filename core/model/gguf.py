@@ -20,11 +20,14 @@ STRING, ARRAY = 8, 9
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """``metadata`` by key; ``shapes`` of the tensors in torch's order; ``types`` their ggml types."""
+    """``metadata`` by key; ``shapes`` of the tensors in torch's order; ``types`` their ggml types; ``offsets`` where
+    they begin in the file.
+    """
 
     metadata: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
     types: dict[str, int]
+    offsets: dict[str, int]
 
     @property
     def architecture(self) -> str:
@@ -116,12 +119,13 @@ def _read(reader: _Reader) -> tuple[GgufHeader, int]:
         metadata[key] = reader.value(reader.scalar("I"))
     shapes: dict[str, tuple[int, ...]] = {}
     types: dict[str, int] = {}
+    offsets: dict[str, int] = {}
     last = 0
     for _ in range(tensors):
         name = reader.text()
         dims = [reader.scalar("Q") for _ in range(reader.scalar("I"))]
         kind, offset = reader.scalar("I"), reader.scalar("Q")
-        shapes[name], types[name] = tuple(reversed(dims)), kind
+        shapes[name], types[name], offsets[name] = tuple(reversed(dims)), kind, offset
         try:
             block, nbytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
         except (ValueError, KeyError):
@@ -129,4 +133,5 @@ def _read(reader: _Reader) -> tuple[GgufHeader, int]:
         last = max(last, offset + prod(dims) // block * nbytes)
     alignment = int(metadata.get("general.alignment", 32)) or 32
     start = -(-reader.at // alignment) * alignment
-    return GgufHeader(metadata, shapes, types), start + last if tensors else reader.at
+    offsets = {name: start + offset for name, offset in offsets.items()}
+    return GgufHeader(metadata, shapes, types, offsets), start + last if tensors else reader.at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from .checkpoint import TensorInfo, check_causal, read_config, read_tensors, wei
 from .convert import DONE, being_made, converted
 from .find import Found, find_model
 from .hub import pickle_error
+from .memory import release
 from .quantize import (
     check_memory,
     free_bytes,
@@ -26,8 +28,8 @@ from .quantize import (
     settle_dtype,
     settle_quantization,
 )
-from .quiet import first_line, import_libraries, quiet
-from .spec import LoadedModel, ModelSpec, check_spec
+from .quiet import first_line, import_libraries, quiet, weightless
+from .spec import BY_BITSANDBYTES, PACKED_BITS, LoadedModel, ModelSpec, check_spec
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +44,9 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     if spec.device != "auto":
         settle_device(spec)  # before anything is downloaded
     found = find_model(spec)
-    import_libraries(bitsandbytes=spec.quantize is not None)
+    import_libraries(bitsandbytes=spec.quantize in BY_BITSANDBYTES)
     device = settle_device(spec)
-    folder = converted(found.path, found.name) if found.path.is_file() else found.path
+    folder = _converted(found, spec) if found.path.is_file() else found.path
     notes = [*found.notes, *_conversion_notes(folder)]
     config = read_config(folder)
     check_causal(config, found.name, spec.trust_remote_code)
@@ -62,13 +64,39 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     _check_fit(found.name, tensors, spec, quantize, dtype, device, own)
     with quiet() as warnings, _explained(found.name, device):
         tokenizer = _tokenizer(folder, found.name, spec)
-        if found.path.is_file() and quantize is not None and device == "cpu" and spec.device_map is None:
+        if quantize in PACKED_BITS:
+            model = _packed(found, folder, spec, quantize, dtype, notes)
+        elif found.path.is_file() and quantize is not None and device == "cpu" and spec.device_map is None:
             model = _from_quantized_cache(folder, spec, quantize, dtype, notes)
         else:
             model = _model(folder, spec, quantize, dtype, device)
+            if quantize is None and own is None and spec.repack and device == "cpu":
+                from .pack import repack  # it needs the libraries
+                from .pages import settle
+
+                repack(model)
+                settle(model)
+                release(model, sum(file.stat().st_size for file in files))
+            elif spec.repack and device.startswith("cuda"):
+                from .pack import fuse
+
+                fuse(model)
     notes += warnings
     model.requires_grad_(False)
     return _described(found, model, tokenizer, quantize or own, dtype, notes)
+
+
+def _converted(found: Found, spec: ModelSpec) -> Path:
+    """The folder of a converted GGUF file; one that was damaged since is made anew."""
+    folder = converted(found.path, found.name)
+    try:
+        read_config(folder)
+        for file in weight_files(folder, spec.allow_pickle):
+            read_tensors(file)
+    except ModelError:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder = converted(found.path, found.name)
+    return folder
 
 
 def load_vocabulary(spec: ModelSpec) -> Vocab:
@@ -136,17 +164,18 @@ def _model(folder: Path, spec: ModelSpec, quantize: str | None, dtype: torch.dty
     config = quantization_config(spec, quantize, dtype)
     # given as None it would hide the quantization that a checkpoint states for itself
     options = {} if config is None else {"quantization_config": config}
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        str(folder),
-        dtype=dtype,
-        device_map=placement,
-        max_memory=None if spec.max_memory is None else dict(spec.max_memory),
-        trust_remote_code=spec.trust_remote_code,
-        use_safetensors=None if spec.allow_pickle else True,
-        local_files_only=True,
-        output_loading_info=True,
-        **options,
-    )
+    with weightless():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            device_map=placement,
+            max_memory=None if spec.max_memory is None else dict(spec.max_memory),
+            trust_remote_code=spec.trust_remote_code,
+            use_safetensors=None if spec.allow_pickle else True,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
@@ -181,6 +210,39 @@ def _from_quantized_cache(
             (partial / DONE).write_text(json.dumps({"quantize": quantize}), "utf-8")
     except ModelError as error:
         notes.append(f"the quantized weights are not kept for the next start: {error}")
+    return model
+
+
+def _packed(
+    found: Found, folder: Path, spec: ModelSpec, quantize: str, dtype: torch.dtype, notes: list[str]
+) -> PreTrainedModel:
+    """A model quantized for torch's own kernels. A GGUF file keeps its values, and what is made of it is kept."""
+    from . import pack
+    from .gguf import read_gguf
+    from .gguf_values import GgufValues
+    from .packed_folder import load_packed, packed_name, save_packed
+    from .pages import settle
+
+    if not found.path.is_file():
+        model = _model(folder, spec, None, dtype, "cpu")
+        notes += pack.quantize(model, PACKED_BITS[quantize])
+        settle(model)
+        release(model, sum(file.stat().st_size for file in weight_files(folder, spec.allow_pickle)))
+        return model
+    kept = folder / packed_name(quantize, dtype)
+    ready = load_packed(folder, kept, dtype)
+    if ready is not None:
+        settle(ready)
+        release(ready, sum(file.stat().st_size for file in kept.iterdir()))
+        return ready
+    model = _model(folder, spec, None, dtype, "cpu")
+    values = GgufValues(found.path, read_gguf(found.path))
+    embedding = next(name for name, module in model.named_modules() if module is model.get_input_embeddings())
+    notes += pack.quantize(model, PACKED_BITS[quantize], lambda name: values.of_layer(folder, name, embedding))
+    problem = save_packed(model, folder, kept, dtype)
+    settle(model)
+    release(model, sum(file.stat().st_size for file in weight_files(folder, spec.allow_pickle)))
+    notes += [problem] if problem else []
     return model
 
 

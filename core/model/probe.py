@@ -24,11 +24,20 @@ def check_slots(runner: SlotRunner) -> str | None:
     sequences. Where they seem too far apart, the plain model with its own cache says how far rounding alone goes. A
     model whose layers choose between sdpa and eager by name, not through the interface, is tried with additive masks
     too. Attention reads far behind both rows, so that a window or a position that is taken from how much is read, not
-    from the row, cannot go unseen. Also measures the bytes of a position.
+    from the row, cannot go unseen. Also measures the bytes of a position, and notes whether the runner passed as made.
     """
     wanted, runner.max_length = runner.max_length, max(runner.max_length, FAR)
     runner.read_at_least = min(FAR, model_length(runner.model) or FAR)
     reason = _compare(runner)
+    runner.as_made = reason is None
+    if reason is not None and runner.captured is not None:
+        runner.captured = None
+        runner.reset()
+        reason = _compare(runner)
+    if reason is not None and runner.lean is not None:
+        runner.reset()
+        runner.lean = None
+        reason = _compare(runner)
     if reason is not None and not runner.attention.eager:
         runner.reset()
         runner.attention.eager = True

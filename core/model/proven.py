@@ -15,6 +15,8 @@ from pathlib import Path
 from .convert import cache_folder
 from .spec import LoadedModel
 
+_CHECKED = 2
+"""Goes into the key: raised when what is checked changes."""
 _LIBRARIES = ("logitmill", "torch", "transformers", "bitsandbytes")
 
 
@@ -33,6 +35,7 @@ def remember(loaded: LoadedModel) -> None:
 
 def _place(loaded: LoadedModel) -> Path:
     facts = [
+        str(_CHECKED),
         type(loaded.model).__qualname__,
         loaded.model.config.to_json_string(use_diff=False),
         str(loaded.quantize),

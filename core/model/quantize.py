@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from .checkpoint import TensorInfo
-from .spec import ModelSpec, dtype_name
+from .spec import PACKED_BITS, ModelSpec, dtype_name
 
 if TYPE_CHECKING:
     import torch
     from transformers import BitsAndBytesConfig
 
 BLOCK = 64
+GROUP = 32
 """Weights that share one scale in nf4 and fp4 (bitsandbytes' default)."""
 UNQUANTIZED = ("embed", "lm_head", "wte", "wpe", "norm", "output_layer")
 """Parts of names whose matrices keep their dtype."""
@@ -91,8 +92,14 @@ def settle_device(spec: ModelSpec) -> str:
 
     asked = str(spec.device)
     kind = asked.partition(":")[0]
+    if spec.quantize in PACKED_BITS and (kind not in ("auto", "cpu") or spec.device_map is not None):
+        what = f"device={asked!r}" if spec.device_map is None else "a device_map"
+        raise ModelError(
+            f"quantize={spec.quantize!r} is for kernels of a CPU, and {what} was asked for: "
+            "use device='cpu', or quantize='nf4'"
+        )
     if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() and spec.quantize not in PACKED_BITS else "cpu"
     if kind == "cuda" and not torch.cuda.is_available():
         built = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no CUDA device"
         raise ModelError(
@@ -136,7 +143,9 @@ def needed_bytes(
         elif quantize is None or len(tensor.shape) != 2 or any(part in name for part in UNQUANTIZED):
             total += count * itemsize
         else:
-            total += count + 4 * tensor.shape[0] if quantize == "int8" else count // 2 + 4 * count // BLOCK
+            total += count // 2 + 4 * count // BLOCK if quantize in ("nf4", "fp4") else 0
+            total += count // 2 + 4 * count // GROUP if quantize == "int4" else 0
+            total += count + 4 * tensor.shape[0] if quantize in ("int8", "int8-packed") else 0
     return total + largest
 
 

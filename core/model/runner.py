@@ -54,6 +54,20 @@ class Runner(Protocol):
         len(tokens)``. Long sequences run ``chunk`` tokens at a time, which bounds memory.
         """
 
+    def prefill_in_chunks(
+        self, row: int, tokens: Sequence[int], start: int = 0, chunk: int = PREFILL_CHUNK
+    ) -> Iterator[Tensor | None]:
+        """``prefill``, giving the caller a turn behind every chunk: None each time, and the logits behind the last.
+
+        In between, slots below ``row`` may be decoded and changed in any way; no other slot may.
+        """
+
+    def prefill_many(self, first: int, prompts: Sequence[Sequence[int]]) -> Tensor | None:
+        """Fill the slots ``first``, ``first + 1`` ... with a prompt each, in one pass: logits ``[n, V]``.
+
+        None, with nothing done, where this runner gains nothing by it.
+        """
+
     def decode(self, tokens: Tensor, rows: int) -> Tensor:
         """Append ``tokens`` (int64 ``[rows, 1]``) to slots ``0 .. rows - 1``; logits ``[rows, V]``."""
 
@@ -76,6 +90,13 @@ class Runner(Protocol):
         """The same in pieces of up to ``chunk`` positions, so that a long text need not fit in memory at once."""
 
 
+def compiled(runner: Runner) -> str | None:
+    """Compile the step that ``runner`` decodes with. Why not, where it cannot be. Raises ModelError."""
+    if isinstance(runner, SlotRunner):
+        return runner.compile()
+    return "the runner has its own step" if runner.slotted else "rows run one at a time"
+
+
 def make_runner(
     model: PreTrainedModel,
     *,
@@ -83,12 +104,14 @@ def make_runner(
     max_length: int | None = None,
     batch_invariant: bool = False,
     probe: bool = True,
+    lean: bool = True,
 ) -> Runner:
     """The runner for ``model``: slots where its state allows, else one row at a time with a note that says why.
 
     ``max_length`` defaults to the least of the model's own, 4,096 and what memory allows for ``rows`` full slots.
     ``batch_invariant`` makes each row's logits bitwise the same in any company. ``probe`` runs a short ragged batch
-    against the plain model and falls back where they differ: leave it on.
+    against the plain model and falls back where they differ: leave it on. ``lean`` lets models of the Llama family run
+    a decoder step of ours (core.model.lean) instead of their own forward.
     """
     own = model_length(model)
     if max_length is not None and own is not None and max_length > own:
@@ -102,7 +125,7 @@ def make_runner(
     wanted = max_length or min(own or DEFAULT_LENGTH, rope_limit(model) or DEFAULT_LENGTH, DEFAULT_LENGTH)
     reason = unslottable(model, wanted)
     if reason is None:
-        runner = SlotRunner(model, rows=rows, max_length=wanted, batch_invariant=batch_invariant)
+        runner = SlotRunner(model, rows=rows, max_length=wanted, batch_invariant=batch_invariant, lean=lean)
         reason = check_slots(runner) if probe else None
         if reason is None:
             if batch_invariant and probe:

@@ -64,6 +64,15 @@ class SequentialRunner:
         self._states[row] = RowState()
         return self._run(row, tokens)[-1:]
 
+    def prefill_in_chunks(
+        self, row: int, tokens: Sequence[int], start: int = 0, chunk: int = 512
+    ) -> Iterator[Tensor | None]:
+        """See ``Runner.prefill_in_chunks``. All at once, as ``prefill``."""
+        yield self.prefill(row, tokens, start, chunk)
+
+    def prefill_many(self, first: int, prompts: Sequence[Sequence[int]]) -> None:
+        """See ``Runner.prefill_many``."""
+
     @torch.no_grad()
     def decode(self, tokens: Tensor, rows: int) -> Tensor:
         """See ``Runner.decode``."""

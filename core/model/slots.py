@@ -52,11 +52,17 @@ class Step:
 
 
 class SlotLayer(CacheLayerMixin):
-    """One layer's keys and values, ``[rows, heads, positions, dim]`` each, on the device of the model's layer."""
+    """One layer's keys and values, ``[rows, heads, positions, dim]`` each, on the device of the model's layer.
+
+    Where both have one shape they lie in one tensor, ``states``, the heads of the values behind those of the keys, so
+    that one copy writes both (``write``).
+    """
 
     is_sliding = False  # windows are in the mask: a slot keeps every position
     keys: Tensor
     values: Tensor
+    states: Tensor | None = None
+    """``[rows, 2 * heads, positions, dim]``, of which keys and values are the halves; None where shapes differ."""
 
     def __init__(self, slots: SlotCache) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it unannotated
@@ -66,14 +72,45 @@ class SlotLayer(CacheLayerMixin):
         """Take heads, dims, dtype and device from the first states that arrive (``[rows, heads, width, dim]``)."""
         rows, positions = self.slots.rows, self.slots.positions
         self.dtype, self.device = key_states.dtype, key_states.device
-        self.keys = key_states.new_zeros(rows, key_states.shape[1], positions, key_states.shape[3])
-        self.values = value_states.new_zeros(rows, value_states.shape[1], positions, value_states.shape[3])
+        keys = key_states.shape[1], positions, key_states.shape[3]
+        values = value_states.shape[1], positions, value_states.shape[3]
+        if keys == values and key_states.dtype == value_states.dtype and key_states.device == value_states.device:
+            self._hold(_zeros(key_states, rows, 2 * keys[0], *keys[1:]))
+        else:
+            self.keys, self.values = _zeros(key_states, rows, *keys), _zeros(value_states, rows, *values)
         self.is_initialized = True
+        self.slots.moved += 1
+
+    def _hold(self, states: Tensor) -> None:
+        self.states = states
+        self.keys, self.values = states.chunk(2, 1)
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """What it keeps, each ``[rows, heads, positions, dim]``."""
+        return [self.keys, self.values] if self.states is None else [self.states]
 
     def grow(self, rows: int, positions: int) -> None:
         """Make room for ``rows`` slots of ``positions`` positions, keeping what is there."""
-        if self.is_initialized:
+        if not self.is_initialized:
+            return
+        if self.states is not None:
+            self._hold(_grown(self.states, rows, positions))
+        else:
             self.keys, self.values = _grown(self.keys, rows, positions), _grown(self.values, rows, positions)
+
+    def write(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """``update`` with the keys' heads and the values' in one tensor, ``[rows * width, 2 * heads, dim]``."""
+        step, held = self.slots.step, self._held(states)
+        if step.start is not None:
+            held.select(0, step.first).narrow(1, step.start, step.width).copy_(states.transpose(0, 1))
+        else:
+            rows, positions = step.index(held.device)
+            held[rows, :, positions] = states.view(step.rows, step.width, *states.shape[1:])
+        keys, values = self.keys.narrow(2, 0, step.length), self.values.narrow(2, 0, step.length)
+        if step.rows == len(held):
+            return keys, values
+        return keys.narrow(0, step.first, step.rows), values.narrow(0, step.first, step.rows)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -92,6 +129,17 @@ class SlotLayer(CacheLayerMixin):
             values[rows, :, positions] = value_states.transpose(1, 2)
         seen = slice(step.first, step.first + step.rows)
         return keys[seen, :, : step.length], values[seen, :, : step.length]
+
+    def fill(self, row: int, states: Tensor) -> None:
+        """The first positions of one slot: ``states`` as in ``write``, of one row, ``[width, 2 * heads, dim]``."""
+        self._held(states)[row, :, : len(states)] = states.transpose(0, 1)
+
+    def _held(self, states: Tensor) -> Tensor:
+        if not self.is_initialized:
+            key_states, value_states = states.transpose(0, 1)[None].chunk(2, 1)
+            self.lazy_initialization(key_states, value_states)
+        assert self.states is not None
+        return self.states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Keys that attention reads in the current step, and the position of the first of them (always 0)."""
@@ -116,19 +164,30 @@ class SlotCache(Cache):
         super().__init__(layers=self._slots)  # type: ignore[arg-type]  # the same list: what is added is in both
         self.rows = 0
         self.positions = 0
+        self.moved = 0
+        """How often memory was taken: addresses of before are not good any more."""
         self.consulted = False
         """Whether a layer asked for one length for all rows: a model whose layers do cannot have ragged rows."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Called by the model's attention layers. Layers are made as they are first met."""
-        layers = self._slots
-        while len(layers) <= layer_idx:
-            layers.append(SlotLayer(self))
-        keys, values = layers[layer_idx].update(key_states, value_states)
+        """Called by the model's attention layers."""
+        keys, values = self.layer(layer_idx).update(key_states, value_states)
         self.step.written = True
         return keys, values
+
+    @property
+    def filled(self) -> bool:
+        """Whether a pass has been through it, so that its layers have their memory."""
+        return bool(self._slots) and self._slots[-1].is_initialized
+
+    def layer(self, index: int) -> SlotLayer:
+        """The layer of that number, made if it was not met before."""
+        layers = self._slots
+        while len(layers) <= index:
+            layers.append(SlotLayer(self))
+        return layers[index]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions before the current step's tokens (the same for each layer)."""
@@ -148,6 +207,7 @@ class SlotCache(Cache):
         if rows <= self.rows and positions <= self.positions:
             return
         self.rows, self.positions = max(rows, self.rows), max(positions, self.positions)
+        self.moved += 1
         for layer in self._live():
             layer.grow(self.rows, self.positions)
 
@@ -180,7 +240,13 @@ class SlotCache(Cache):
         return [layer for layer in self._slots if layer.is_initialized]
 
     def _parts(self) -> list[Tensor]:
-        return [part for layer in self._live() for part in (layer.keys, layer.values)]
+        return [part for layer in self._live() for part in layer.parts]
+
+
+def _zeros(like: Tensor, *shape: int) -> Tensor:
+    """Zeros that may be written to later, also where the pass that first needs them runs in inference mode."""
+    with torch.inference_mode(False):
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
 
 def _grown(old: Tensor, rows: int, positions: int) -> Tensor:

@@ -20,9 +20,14 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
-from ..errors import RequestError
+from ..errors import ModelError, RequestError
+from ..transfer import to_device
 from .attention import SlotAttention
-from .limits import rope_limit
+from .captured import CapturedDecode, CudaRecorder, bucket, capturable
+from .lean import LeanDecoder, misfit
+from .limits import affordable_length, rope_limit
+from .progress import Bar
+from .quiet import first_line
 from .slots import SlotCache, Step
 
 ATTEND = 128  # attention reads the longest live length rounded up to this
@@ -35,7 +40,11 @@ class SlotRunner:
     slotted: ClassVar[bool] = True
     note: str | None = None
 
-    def __init__(self, model: PreTrainedModel, *, rows: int, max_length: int, batch_invariant: bool = False) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, rows: int, max_length: int, batch_invariant: bool = False, lean: bool = True
+    ) -> None:
+        own = not lean or (batch_invariant and by_bitsandbytes(model))  # its kernels may see how many rows there are
+        self.lean = None if own or misfit(model) is not None else LeanDecoder(model)
         self.model, self.rows, self.max_length, self.batch_invariant = model, rows, max_length, batch_invariant
         self.device = input_device(model)
         self.alone = batch_invariant and rows_interact(model)
@@ -46,7 +55,12 @@ class SlotRunner:
         self.vocab_size = int(model.config.get_text_config(decoder=True).vocab_size)
         self.bytes_by_device: dict[torch.device, int] = {}
         self.bytes_per_position = 0
+        self.as_made = True  # whether the self-check turned nothing off: what it did is not known at the next start
         self.read_at_least = 0  # positions attention reads where rows are stepped together; raised by the self-check
+        self._lengths = torch.zeros(rows, dtype=torch.int64, device=self.device)  # stays where it is
+        self.captured: CapturedDecode | None = None
+        if self.device.type == "cuda" and not batch_invariant and capturable(model):
+            self.captured = CapturedDecode(model, CudaRecorder(self.device), self._recorded, self._lengths)
         self.reset()
 
     def reset(self) -> None:
@@ -54,25 +68,61 @@ class SlotRunner:
         self.cache = SlotCache()
         self.lengths = [0] * self.rows
         self._written = [0] * self.rows  # positions that may hold anything but zero
-        self._lengths = torch.zeros(self.rows, dtype=torch.int64, device=self.device)
+        self._lengths.zero_()
+        if self.captured is not None:
+            self.captured.forget()
 
     @torch.no_grad()
     def prefill(self, row: int, tokens: Sequence[int], start: int = 0, chunk: int = 512) -> Tensor:
         """See ``Runner.prefill``."""
+        *_, logits = self.prefill_in_chunks(row, tokens, start, chunk)
+        assert logits is not None
+        return logits
+
+    @torch.no_grad()
+    def prefill_in_chunks(
+        self, row: int, tokens: Sequence[int], start: int = 0, chunk: int = 512
+    ) -> Iterator[Tensor | None]:
+        """See ``Runner.prefill_in_chunks``. A step between two chunks may write to the next position, as to an idle
+        slot's: the next chunk writes over it.
+        """
         self._check_row(row)
         if not 0 <= start < len(tokens) or start > self.lengths[row]:
             raise RequestError(
                 f"cannot keep {start} of {self.lengths[row]} positions for a prompt of {len(tokens)} tokens"
             )
         self._check_length(len(tokens))
+        if self.lean is not None and not self.lean.unchanged:
+            self.lean = None
+        if self.captured is not None:
+            self.captured.check()
         self._reserve(row + 1, len(tokens))
         self._set_length(row, start)
         self._written[row] = max(self._written[row], len(tokens))
-        for piece in self._pieces(self.cache, row, tokens, start, chunk, keep=1):
-            logits = piece
-        self._set_length(row, len(tokens))
-        self._clear_behind(row)
-        return logits[:, -1].float()
+        for logits in self._pieces(self.cache, row, tokens, start, chunk, keep=1):
+            self._set_length(row, min(self.lengths[row] + chunk, len(tokens)))
+            if self.lengths[row] < len(tokens):
+                yield None
+            else:
+                self._clear_behind(row)
+                yield logits[:, -1].float()
+
+    @torch.no_grad()
+    def prefill_many(self, first: int, prompts: Sequence[Sequence[int]]) -> Tensor | None:
+        """See ``Runner.prefill_many``."""
+        if self.alone or self.batch_invariant or self.lean is None or not self.lean.unchanged:
+            return None
+        if self.captured is not None:
+            self.captured.check()
+        self._check_row(first + len(prompts) - 1)
+        self._check_length(max(map(len, prompts)))
+        self._reserve(first + len(prompts), max(map(len, prompts)))
+        logits = self.lean.prefill(prompts, self.cache, first)
+        for row, prompt in enumerate(prompts, first):
+            self._written[row] = max(self._written[row], len(prompt))
+            self._set_length(row, len(prompt))
+            self._clear_behind(row)
+        return logits.float()
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, rows: int) -> Tensor:
@@ -83,6 +133,36 @@ class SlotRunner:
     def extend(self, tokens: Tensor) -> Tensor:
         """See ``Runner.extend``."""
         return self._advance(tokens)
+
+    def compile(self) -> str | None:
+        """Compile the step that decodes, now: a minute or so. Why not, where that cannot be.
+
+        Raises ModelError where torch.compile fails, for want of a C++ compiler for instance.
+        """
+        if self.captured is not None:
+            return "a GPU replays the step as it was captured"
+        if self.lean is None:
+            return f"{type(self.model).__name__} runs its own forward"
+        reason = self.lean.compile()
+        if reason is not None:
+            return reason
+        steps = 3  # torch.compile takes a number for a constant until it sees another
+        counts = sorted({1, min(2, self.rows), self.rows})
+        try:
+            with Bar("compiling the decoder step") as bar:
+                for done, count in enumerate(counts):
+                    for row in range(count):
+                        self.prefill(row, [0] * (row + 2))
+                    for step in range(steps):
+                        self.decode(torch.zeros(count, 1, dtype=torch.int64, device=self.device), count)
+                        bar.reach((done + (step + 1) / steps) / len(counts))
+        except Exception as error:  # a compiler of anybody's, on any machine
+            raise ModelError(
+                f"compile=True: torch.compile failed ({first_line(error)}). It needs a C++ compiler (g++ or clang): "
+                "install one, or leave compile out"
+            ) from error
+        self.reset()
+        return None
 
     @torch.no_grad()
     def copy(self, source: int, target: int) -> None:
@@ -127,7 +207,7 @@ class SlotRunner:
         """Run ``tokens[start:]`` into slot ``row`` of ``cache``; logits ``[1, k, V]`` piece by piece."""
         for begin in range(start, len(tokens), chunk):
             stop = min(begin + chunk, len(tokens))
-            ids = torch.tensor([tokens[begin:stop]], dtype=torch.int64, device=self.device)
+            ids = to_device([tokens[begin:stop]], torch.int64, self.device)
             positions = torch.arange(begin, stop, device=self.device)[None]
             yield self._forward(cache, ids, Step(row, 1, stop - begin, stop, positions, start=begin), keep)
 
@@ -152,6 +232,14 @@ class SlotRunner:
         """One pass over the slots ``first .. first + len(tokens) - 1``, of which ``live`` are in use."""
         count, width = tokens.shape
         ends = [length + width for length in self.lengths[first : first + count]]
+        longest = max(self.read_at_least, *ends[:live])
+        if self.captured is not None and width == 1:
+            read = min(bucket(longest), _rounded(self.max_length + 1))
+            self._reserve(count, max(read, *ends))
+            replayed = self.captured(self.cache, tokens[:live], count, read)
+            if replayed is not None:
+                self._written[:count] = map(max, self._written[:count], ends)
+                return replayed
         self._reserve(first + count, max(self.read_at_least, *ends))
         for row, end in enumerate(ends, first):
             self._written[row] = max(self._written[row], end)
@@ -162,12 +250,16 @@ class SlotRunner:
             own = tuple(_rounded(end) for end in ends)
             step = Step(first, count, width, max(self.read_at_least, *own), positions, lengths=own)
         else:
-            longest = max(self.read_at_least, *ends[:live])
             step = Step(first, count, width, longest if self._exact else _rounded(longest), positions)
         return self._forward(self.cache, tokens, step, 0)
 
+    def _recorded(self, cache: SlotCache, tokens: Tensor, step: Step) -> Tensor:
+        return self._forward(cache, tokens, step, 0)
+
     def _forward(self, cache: SlotCache, tokens: Tensor, step: Step, keep: int) -> Tensor:
         cache.step = step
+        if self.lean is not None:
+            return self.lean(tokens, cache, step, keep)
         extra: dict[str, Any] = {"logits_to_keep": keep} if self._keep and keep else {}
         if self._positioned:  # models without it (ALiBi) count keys instead, which start at 0 in every slot
             extra["position_ids"] = step.positions
@@ -183,6 +275,12 @@ class SlotRunner:
 
     def _reserve(self, rows: int, positions: int) -> None:
         cache = self.cache
+        if rows <= cache.rows and positions <= cache.positions:
+            return
+        measured = self.captured is not None and bool(self.bytes_by_device)
+        if measured and affordable_length(self, self.max_length) == self.max_length:
+            # all at once where it fits, so that what is recorded stays good
+            rows, positions = self.rows, max(positions, _rounded(self.max_length + 1))
         if rows > cache.rows:
             rows = min(self.rows, 1 << (rows - 1).bit_length())
         if positions > cache.positions:  # double, so that a row that grows token by token is copied a few times only
@@ -238,6 +336,11 @@ def unslottable(model: PreTrainedModel, max_length: int) -> str | None:
             f"past {limit} positions its rotary embedding depends on the longest row (max_length={limit} avoids that)"
         )
     return None
+
+
+def by_bitsandbytes(model: PreTrainedModel) -> bool:
+    """Whether some of its layers are bitsandbytes'."""
+    return any(type(module).__name__ in ("Linear4bit", "Linear8bitLt") for module in model.modules())
 
 
 def rows_interact(model: PreTrainedModel) -> bool:

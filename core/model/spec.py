@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
-QUANTIZATIONS = ("nf4", "fp4", "int8")
+QUANTIZATIONS = ("nf4", "fp4", "int8", "int4", "int8-packed")
+BY_BITSANDBYTES = ("nf4", "fp4", "int8")
+PACKED_BITS = {"int4": 4, "int8-packed": 8}
+"""Those of torch's own weight-only kernels, which run on a CPU."""
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "mps")
 
@@ -35,12 +38,14 @@ class ModelSpec:
     """A model as it was asked for.
 
     ``model``: a hub id ("owner/name"), a folder, a .gguf file, a .gguf file on the hub ("owner/name/file.gguf"), or
-    None for the default model. ``quantize``: None, "nf4", "fp4" or "int8", done by bitsandbytes; ``double_quant``
-    quantizes the scales of nf4 and fp4 as well. ``device``: "auto", "cpu", "cuda", "cuda:1", "mps". ``dtype``: "auto",
-    "float32", "bfloat16", "float16" or a torch dtype; it is what the quantized layers compute in, too.
-    ``int8_threshold`` is LLM.int8's outlier threshold (arXiv 2208.07339): above 0 a row's outliers decide which columns
-    of the whole batch are computed in 16 bits, so 0 is what rows independent of their neighbours need.
-    ``device_map`` and ``max_memory`` go to accelerate as they are.
+    None for the default model. ``quantize``: None; "nf4", "fp4" or "int8", done by bitsandbytes; "int4" (groups of 32,
+    the output head in 8 bits) or "int8-packed", for torch's own kernels on a CPU. A GGUF file whose tensors are Q4_0,
+    Q4_1 or Q8_0 keeps their values in "int4". ``double_quant`` quantizes the scales of nf4 and fp4 as well. ``device``:
+    "auto", "cpu", "cuda", "cuda:1", "mps". ``dtype``: "auto", "float32", "bfloat16", "float16" or a torch dtype; it is
+    what the quantized layers compute in, too. ``int8_threshold`` is LLM.int8's outlier threshold (arXiv 2208.07339):
+    above 0 a row's outliers decide which columns of the whole batch are computed in 16 bits, so 0 is what rows
+    independent of their neighbours need. ``device_map`` and ``max_memory`` go to accelerate as they are. ``repack``:
+    whether layers that are not quantized are laid out anew for this processor.
     """
 
     model: str | Path | None = None
@@ -54,6 +59,7 @@ class ModelSpec:
     allow_pickle: bool = False
     device_map: Mapping[str, Any] | str | None = None
     max_memory: Mapping[Any, Any] | None = None
+    repack: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +67,11 @@ class LoadedModel:
     """A model ready to run: in eval mode, without gradients.
 
     ``name`` is what to call it, ``source`` where it came from in words. ``quantize`` is what its linear layers hold:
-    None, "nf4", "fp4", "int8", or the method of a checkpoint that came quantized ("gptq", ...). ``dtype`` is what it
-    computes in. ``device`` is where token ids go. ``eos_ids`` are those that end its generation, as transformers'
-    ``generate`` would; ``context_length`` is in tokens, None where the model states none; ``vocab_size`` is the number
-    of logit columns, which may exceed the tokenizer's. ``generation_config`` is as the checkpoint ships it. ``notes``
-    are lines a person should see.
+    None, "nf4", "fp4", "int8", "int4", "int8-packed", or the method of a checkpoint that came quantized ("gptq", ...).
+    ``dtype`` is what it computes in. ``device`` is where token ids go. ``eos_ids`` are those that end its generation,
+    as transformers' ``generate`` would; ``context_length`` is in tokens, None where the model states none;
+    ``vocab_size`` is the number of logit columns, which may exceed the tokenizer's. ``generation_config`` is as the
+    checkpoint ships it. ``notes`` are lines a person should see.
     """
 
     model: PreTrainedModel

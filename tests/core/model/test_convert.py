@@ -101,6 +101,25 @@ def test_another_file_is_another_conversion(make_gguf: Maker, cache: Path) -> No
     assert converted(make_gguf(SMOL | {"tokenizer.ggml.eos_token_id": 0}), "tiny") != first
 
 
+def test_a_file_is_read_for_its_key_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it changes, wherever it changes; and again where the note is lost or is none."""
+    path, read = tmp_path / "a.gguf", []
+    path.write_bytes(b"GGUF" * 100)
+    whole = convert._content_key
+    monkeypatch.setattr(convert, "_content_key", lambda *args: read.append(args) or whole(*args))
+    first = convert.file_key(path)
+    assert (convert.file_key(path), len(read)) == (first, 1)
+    path.write_bytes(b"GGUF" * 99 + b"GGUX")  # of the same size
+    second = convert.file_key(path)
+    assert (second == first, len(read)) == (False, 2)
+    for note in (cache / "keys").iterdir():
+        note.write_text("nonsense", "ascii")
+    assert (convert.file_key(path), len(read)) == (second, 3)
+    copy = tmp_path / "b.gguf"
+    copy.write_bytes(path.read_bytes())
+    assert convert.file_key(copy) == second  # what it holds counts, not its name
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError(errno.EIO, "broken")])
 def test_an_interrupted_conversion_leaves_nothing(
     make_gguf: Maker, cache: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException

@@ -25,7 +25,7 @@ from logitmill.core.model.spec import DEFAULT_MODEL, ModelSpec, check_spec
     [
         (
             {"quantize": "nf5"},
-            r"unknown quantization 'nf5': did you mean 'nf4'\? choose from 'nf4', 'fp4', 'int8', or None",
+            r"unknown quantization 'nf5': did you mean 'nf4'\? choose from 'nf4', 'fp4', .*'int8-packed', or None",
         ),
         ({"quantize": "8bit"}, "unknown quantization '8bit'.*choose from"),
         ({"quantize": "int8", "double_quant": True}, "double_quant quantizes the scales of nf4 and fp4"),

@@ -331,3 +331,21 @@ def test_a_tokenizer_larger_than_the_model_is_noted(tiny: Path) -> None:
     loaded.tokenizer.add_tokens([f"<extra{index}>" for index in range(321 - len(loaded.tokenizer))])
     loaded.tokenizer.save_pretrained(tiny)
     assert "the tokenizer has 321 tokens and the model 320" in plain(tiny).notes[0]
+
+
+@pytest.mark.parametrize("name", ["int4", "int8-packed"])
+def test_what_runs_on_a_cpu_alone_says_so(tiny: Path, name: str) -> None:
+    for options, what in [({"device": "mps"}, "device='mps'"), ({"device_map": "auto"}, "a device_map")]:
+        with pytest.raises(ModelError, match=f"quantize='{name}' is for kernels of a CPU, and {what} was asked for"):
+            load_model(ModelSpec(tiny, quantize=name, **options))
+    loaded = load_model(ModelSpec(tiny, quantize=name))
+    assert (loaded.quantize, loaded.device.type, loaded.dtype) == (name, "cpu", loaded.model.dtype)
+    assert loaded.model(INPUTS).logits.isfinite().all()
+    whole = load_model(ModelSpec(tiny, quantize=name, dtype="float32"))
+    assert whole.model(INPUTS).logits.dtype == torch.float32
+
+
+def test_a_reference_keeps_the_modules_as_loaded(tiny: Path) -> None:
+    loaded = load_model(ModelSpec(tiny, quantize=None, repack=False))
+    kinds = {type(module) for module in loaded.model.modules() if "Linear" in type(module).__name__}
+    assert kinds == {torch.nn.Linear}

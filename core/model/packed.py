@@ -1,0 +1,359 @@
+"""Linear layers whose weights lie as a CPU's kernels want them.
+
+``OneDnnLinear`` keeps float32 or bfloat16 weights in oneDNN's blocked layout, which is what the time of a step goes
+into where a weight is read once for a few rows. ``Int4Linear`` and ``Int8Linear`` keep quantized weights for torch's
+weight-only kernels, whose activations are bfloat16 (with others those kernels are scalar); what a row gets from them
+does not depend on how many rows there are.
+
+``weight`` gives the dense matrix back, made anew each time it is asked for: for people and for saving, not for a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Product = Callable[[Tensor], Tensor]
+
+INSTEAD = "it is packed for inference, load the model with reference=True to change or to train its weights"
+
+GROUP = 32
+"""Weights of a row that share a scale and a zero in ``Int4Linear``."""
+ROWS_INT4, COLUMNS_INT8 = 16, 16
+"""Int4 kernels take a multiple of so many outputs (what lacks is filled up with zeros), int8 kernels of so many inputs
+(others read past the end)."""
+ALIGNED = 32
+"""Bytes: where int8 kernels expect weights (16) and activations (32) to begin."""
+BLOCK = 64
+"""The int4 layout keeps so many outputs together: a part of a weight begins and ends at a multiple of it."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The outputs ``start .. stop - 1`` of a layer. No module, so that a part does not own the layer it is of."""
+
+    whole: nn.Module
+    start: int
+    stop: int
+
+
+class PackedLinear(nn.Module):
+    """What the packed layers share: a stand-in for ``nn.Linear`` that inference alone needs."""
+
+    bias: Tensor | None
+    dtype: torch.dtype = torch.bfloat16
+    """What ``product`` takes and gives."""
+    part_of: Slice | None = None
+    """What it is a part of."""
+
+    def __init__(self, in_features: int, out_features: int, bias: Tensor | None) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.register_buffer("bias", bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """``[out_features, in_features]``, dense, made anew."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:  # for copies and pickles: each buffer by itself
+        return self.__dict__ | {"_buffers": {name: _cloned(each) for name, each in self._buffers.items()}}
+
+    def part(self, start: int, stop: int) -> nn.Module:
+        """A layer of the outputs ``start .. stop - 1`` over the same memory, with ``part_of`` set."""
+        return LinearPart(Slice(self, start, stop))
+
+    def product(self) -> Product:
+        """The bare multiplication, ``[n, in_features]`` to ``[n, out_features]``, contiguous and in ``self.dtype``.
+
+        It holds the weights by themselves: a module looks each of them up by name, which a step does 120 times a token.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., in_features]`` to ``[..., out_features]``, in the dtype of ``x``.
+
+        Raises RuntimeError where a gradient is wanted.
+        """
+        if x.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(f"{type(self).__name__} passes no gradient: {INSTEAD}")
+        return self.product()(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":
+            raise AttributeError(f"{type(self).__name__} has no weight that could be set: {INSTEAD}")
+        super().__setattr__(name, value)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        rest[-1].append(f"{prefix[:-1]} is packed for inference: {INSTEAD}")
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Saved as the dense layer that it stands for: a layout is this processor's and this torch's."""
+        destination[prefix + "weight"] = self.weight
+        if self.bias is not None:
+            destination[prefix + "bias"] = self.bias
+
+
+class OneDnnLinear(PackedLinear):
+    """``weight`` float32 or bfloat16 ``[out_features, in_features]``, ``bias`` ``[out_features]`` or None.
+
+    ``tied``: the parameter that has the weight too and stays (an embedding's): ``weight`` is then that one.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, tied: Tensor | None = None) -> None:
+        super().__init__(weight.shape[1], weight.shape[0], bias)
+        self.dtype = weight.dtype
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
+        self._tied = (tied,)  # in a tuple, or it would be a parameter of this module as well
+
+    @property
+    def weight(self) -> Tensor:
+        [tied] = self._tied
+        dense: Tensor = self.packed.to_dense() if tied is None else tied
+        return dense
+
+    def __getstate__(self) -> dict[str, Any]:  # oneDNN's layout has no storage to copy
+        return super().__getstate__() | {"packed": self.packed.to_dense()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.packed)
+
+    def product(self) -> Product:
+        linear, packed, bias = torch.ops.mkldnn._linear_pointwise.default, self.packed, self.bias
+        return lambda x: linear(x, packed, bias, "none", [], "")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.dtype == self.dtype else x.to(self.dtype)).to(x.dtype)
+
+
+class QuantizedLinear(PackedLinear):
+    """Activations go in as bfloat16, whatever dtype they come in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.reshape(-1, self.in_features).to(torch.bfloat16).contiguous()
+        return super().forward(flat).reshape(*x.shape[:-1], self.out_features).to(x.dtype)
+
+
+class Int4Linear(QuantizedLinear):
+    """Weights ``(q - 8) * scale + zero`` of 4 bits, in groups of 32 along a row.
+
+    ``packed`` is uint8, torch's own layout; ``scales`` is bfloat16 ``[groups, out_features, 2]``, scale and zero.
+    With ``repeats`` 2 each weight is the sum of two such products, the columns of the second behind those of the first:
+    an eight-bit value in its high and its low half (see ``int8_as_int4``).
+    """
+
+    packed: Tensor
+    scales: Tensor
+
+    def __init__(
+        self,
+        packed: Tensor,
+        scales: Tensor,
+        bias: Tensor | None = None,
+        *,
+        repeats: int = 1,
+        out_features: int | None = None,
+    ) -> None:
+        super().__init__(scales.shape[0] * GROUP // repeats, out_features or scales.shape[1], bias)
+        self.repeats = repeats
+        self.register_buffer("packed", packed)
+        self.register_buffer("scales", scales)
+
+    @classmethod
+    def of(
+        cls, values: Tensor, scale: Tensor, zero: Tensor, bias: Tensor | None = None, *, repeats: int = 1
+    ) -> Int4Linear:
+        """From ``values`` (0 to 15, ``[out_features, repeats * in_features]``) and ``scale``, ``zero``
+        (``[out_features, groups]``).
+        """
+        rows, lacking = len(values), -len(values) % ROWS_INT4
+        values, scale, zero = (functional.pad(each, (0, 0, 0, lacking)) for each in (values, scale, zero))
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(values.to(torch.int32).contiguous(), 1)
+        scales = torch.stack([scale.t(), zero.t()], -1).to(torch.bfloat16).contiguous()
+        bias = None if bias is None else bias.to(torch.bfloat16)
+        return cls(packed, scales, bias, repeats=repeats, out_features=rows)
+
+    @property
+    def weight(self) -> Tensor:
+        """Exactly what the kernel multiplies with: the identity, multiplied."""
+        rows, product = torch.eye(self.in_features, dtype=torch.bfloat16).split(256), self._unbiased()
+        return torch.cat([product(part.contiguous()) for part in rows]).t().contiguous()
+
+    def part(self, start: int, stop: int) -> nn.Module:
+        if start % BLOCK or stop % BLOCK:
+            return super().part(start, stop)
+        bias = None if self.bias is None else self.bias[start:stop]
+        made = Int4Linear(self.packed[start:stop], self.scales[:, start:stop], bias, repeats=self.repeats)
+        made.part_of = Slice(self, start, stop)
+        return made
+
+    def product(self) -> Product:
+        return _biased(self._unbiased(), self.bias)
+
+    def _unbiased(self) -> Product:
+        multiply, packed, scales = torch._weight_int4pack_mm_for_cpu, self.packed, self.scales.contiguous()
+        whole: Product = lambda x: multiply(x, packed, GROUP, scales)  # noqa: E731  # one of three
+        if self.repeats > 1:
+            whole = lambda x: multiply(torch.cat([x] * self.repeats, -1), packed, GROUP, scales)  # noqa: E731
+        return whole if self.out_features == scales.shape[1] else lambda x: whole(x)[:, : self.out_features]
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + f", bits={4 * self.repeats}, group={GROUP}"
+
+
+class Int8Linear(QuantizedLinear):
+    """Weights ``q * scale`` of 8 bits: ``values`` int8 ``[out_features, in_features]``, ``scale``
+    ``[out_features]``.
+    """
+
+    values: Tensor
+    scale: Tensor
+
+    def __init__(self, values: Tensor, scale: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__(values.shape[1], values.shape[0], None if bias is None else bias.to(torch.bfloat16))
+        self.register_buffer("values", _aligned(values))
+        self.register_buffer("scale", scale.to(torch.bfloat16))
+
+    @property
+    def weight(self) -> Tensor:
+        return self.values.to(torch.bfloat16) * self.scale[:, None]
+
+    def part(self, start: int, stop: int) -> nn.Module:
+        bias = None if self.bias is None else self.bias[start:stop]
+        made = Int8Linear(self.values[start:stop], self.scale[start:stop], bias)  # a copy, where rows are not aligned
+        made.part_of = Slice(self, start, stop)
+        return made
+
+    def product(self) -> Product:
+        multiply, values, scale = torch._weight_int8pack_mm, self.values, self.scale
+        return _biased(lambda x: multiply(_aligned(x), values, scale), self.bias)
+
+
+def _cloned(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.clone()
+
+
+def _biased(product: Product, bias: Tensor | None) -> Product:
+    return product if bias is None else lambda x: product(x).add_(bias)
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """``tensor``, at an address that the int8 kernel may load from: elsewhere (in a mapped file) it crashes."""
+    return tensor.clone() if tensor.data_ptr() % ALIGNED else tensor
+
+
+class LinearPart(nn.Module):
+    """Some outputs of a layer that is computed whole: what a model's own ``q_proj`` is where q, k and v are one
+    product. It costs the whole product, so a step that wants all of them asks the layer itself.
+    """
+
+    def __init__(self, part_of: Slice) -> None:
+        super().__init__()
+        self.part_of = part_of
+        self.in_features, self.out_features = int(part_of.whole.in_features), part_of.stop - part_of.start  # type: ignore[arg-type]
+
+    @property
+    def weight(self) -> Tensor:
+        """``[out_features, in_features]``, dense, made anew."""
+        weight: Tensor = self.part_of.whole.weight  # type: ignore[assignment]
+        return weight[self.part_of.start : self.part_of.stop]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """``[out_features]``."""
+        bias: Tensor | None = self.part_of.whole.bias  # type: ignore[assignment]
+        return None if bias is None else bias[self.part_of.start : self.part_of.stop]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., in_features]`` to ``[..., out_features]``."""
+        whole: Tensor = self.part_of.whole(x)
+        return whole[..., self.part_of.start : self.part_of.stop]
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        destination[prefix + "weight"] = self.weight
+        if self.bias is not None:
+            destination[prefix + "bias"] = self.bias
+
+
+class DenseLinear(nn.Module):
+    """Several ``nn.Linear`` in one: they become views of its weight, ``[out_features, in_features]``."""
+
+    def __init__(self, layers: list[nn.Linear]) -> None:
+        super().__init__()
+        self.in_features, self.out_features = layers[0].in_features, sum(layer.out_features for layer in layers)
+        self.weight = nn.Parameter(torch.cat([layer.weight.data for layer in layers]), requires_grad=False)
+        biases = [layer.bias.data for layer in layers if layer.bias is not None]
+        self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
+        start = 0
+        for layer in layers:
+            stop = start + layer.out_features
+            layer.weight.data = self.weight.data[start:stop]
+            if self.bias is not None:
+                layer.bias.data = self.bias.data[start:stop]
+            layer.part_of = Slice(self, start, stop)  # type: ignore[assignment]  # read by core.model.lean
+            start = stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., in_features]`` to ``[..., out_features]``."""
+        return functional.linear(x, self.weight, self.bias)
+
+
+# -- from floats -------------------------------------------------------------------------------------------------------
+
+
+def int4_values(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(values 0 to 15 ``[n, k]``, scale and zero ``[n, k / 32]`` in bfloat16) of a weight ``[n, k]``.
+
+    From the least to the largest weight of a group in 15 steps; then scale and zero are fitted to those values by least
+    squares and the values rounded once more, which takes a tenth off the squared error.
+    """
+    rows, columns = weight.shape
+    groups = weight.float().view(rows, columns // GROUP, GROUP)
+    low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+    scale = ((high - low) / 15).clamp_(min=1e-8)
+    values = ((groups - low) / scale).round_().clamp_(0, 15)
+    scale, zero = _fitted(groups, values, scale, low + 8 * scale)
+    values = ((groups - zero) / scale + 8).round_().clamp_(0, 15)
+    return values.view(rows, columns).to(torch.uint8), scale[..., 0].bfloat16(), zero[..., 0].bfloat16()
+
+
+def _fitted(groups: Tensor, values: Tensor, scale: Tensor, zero: Tensor) -> tuple[Tensor, Tensor]:
+    """The scale and zero that fit ``values`` best, rounded to bfloat16; groups of one value keep what they have."""
+    centred = values - 8
+    mean, mean_weight = centred.mean(-1, keepdim=True), groups.mean(-1, keepdim=True)
+    spread = (centred - mean).square().sum(-1, keepdim=True)
+    shared = ((centred - mean) * (groups - mean_weight)).sum(-1, keepdim=True)
+    fitted = shared / spread.clamp(min=1e-12)
+    good = (spread > 0) & (fitted > 0)
+    scale = torch.where(good, fitted, scale).bfloat16().float().clamp_(min=1e-30)
+    return scale, torch.where(good, mean_weight - scale * mean, zero).bfloat16().float()
+
+
+def int8_values(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(int8 ``[n, k]``, scale ``[n]`` in bfloat16) of a weight ``[n, k]``: symmetric, by the largest of a row."""
+    weight = weight.float()
+    scale = (weight.abs().amax(-1, keepdim=True) / 127).clamp_(min=1e-30).bfloat16().float()
+    return (weight / scale).round_().clamp_(-127, 127).to(torch.int8), scale[:, 0].bfloat16()
+
+
+def int8_as_int4(values: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Eight-bit values (int8 ``[n, k]``, ``scale`` ``[n, k / 32]``) as the sum of two products of four bits.
+
+    Returns (values ``[n, 2 k]``, scale and zero ``[n, k / 16]``): v = 16 * (h - 8) + l with both halves in 0 to 15, the
+    first with 16 times the scale, the second with a zero of 8 scales. Nothing is rounded.
+    """
+    unsigned = values.to(torch.int16) + 128
+    halves = torch.cat([unsigned >> 4, unsigned & 15], -1).to(torch.uint8)
+    return halves, torch.cat([16 * scale, scale], -1), torch.cat([torch.zeros_like(scale), 8 * scale], -1)

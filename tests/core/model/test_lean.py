@@ -1,0 +1,235 @@
+"""The lean decoder step gives what transformers' own forward gives, family by family, and steps aside where it may
+not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+import logitmill as lm
+from logitmill.core.errors import ModelError
+from logitmill.core.model import pack
+from logitmill.core.model.lean import LeanDecoder, misfit
+from logitmill.core.model.runner import make_runner
+from logitmill.core.model.slotted import SlotRunner
+
+VOCAB, WINDOW = 320, 8
+SMALL: dict[str, Any] = {
+    "vocab_size": VOCAB, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.2, "tie_word_embeddings": False,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "llama, one key head": ("llama", {"num_key_value_heads": 1}),
+    "llama, a key head for each": ("llama", {"num_key_value_heads": 4}),
+    "llama, biases, tied": ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    "llama, wide heads": ("llama", {"head_dim": 32}),
+    "llama 3's rotation": ("llama", {"rope_parameters": {
+        "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64}}),
+    "yarn": ("llama", {"rope_parameters": {
+        "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128}}),
+    "mistral": ("mistral", {"sliding_window": None}),
+    "mistral, a window": ("mistral", {"sliding_window": WINDOW, "head_dim": 16}),
+    "qwen2": ("qwen2", {}),
+    "qwen2, windows in some layers": (
+        "qwen2", {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2}),
+    "qwen3": ("qwen3", {"head_dim": 16}),
+    "smollm3, layers that do not rotate": ("smollm3", {"no_rope_layers": [1, 0, 1, 0]}),
+}  # fmt: skip
+
+
+def build(kind: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    name, changes = FAMILY[kind]
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(name, **SMALL | changes)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype).eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():  # norms and biases that do something
+        if parameter.dim() == 1:
+            parameter.data = 1 + 0.2 * torch.randn_like(parameter) if "norm" in name else torch.randn_like(parameter)
+    return model
+
+
+def greedy(model: PreTrainedModel, prompts: list[list[int]], steps: int, runner: SlotRunner) -> list[list[int]]:
+    """Rows of different lengths, decoded together."""
+    logits = torch.cat([runner.prefill(row, prompt, chunk=7) for row, prompt in enumerate(prompts)])
+    made: list[list[int]] = [[] for _ in prompts]
+    for _ in range(steps):
+        tokens = logits.argmax(-1, keepdim=True)
+        for row, token in zip(made, tokens[:, 0].tolist(), strict=True):
+            row.append(token)
+        logits = runner.decode(tokens, len(prompts))
+    return made
+
+
+PROMPTS = [[5, 7, 11, 300, 2, 9], [8, 21, 34], [3 + 5 * i for i in range(19)]]
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+@pytest.mark.parametrize("layers", ["as loaded", "repacked", "fused"])
+def test_greedy_tokens_are_those_of_generate(kind: str, layers: str) -> None:
+    model = build(kind)
+    expected = []
+    for prompt in PROMPTS:
+        out = model.generate(
+            torch.tensor([prompt]), do_sample=False, max_new_tokens=24, min_new_tokens=24, eos_token_id=None
+        )
+        expected.append(out[0, len(prompt) :].tolist())
+    if layers == "repacked":
+        pack.repack(model)
+    elif layers == "fused":
+        pack.fuse(model)
+    runner = SlotRunner(model, rows=4, max_length=128)
+    assert runner.lean is not None, misfit(model)
+    assert greedy(model, PROMPTS, 24, runner) == expected
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_several_prompts_in_one_pass_are_each_alone(kind: str) -> None:
+    model = build(kind)
+    one, many = (SlotRunner(model, rows=4, max_length=128) for _ in range(2))
+    alone = torch.cat([one.prefill(row, prompt) for row, prompt in enumerate(PROMPTS, 1)])
+    together = many.prefill_many(1, PROMPTS)
+    assert together is not None
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    assert many.lengths == one.lengths == [0, *map(len, PROMPTS)]
+    tokens = torch.tensor([[4]] * 4)
+    for runner in (one, many):
+        runner.prefill(0, [1, 2, 3])
+    torch.testing.assert_close(one.decode(tokens, 4), many.decode(tokens, 4), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_in_bfloat16_it_is_within_its_rounding(kind: str) -> None:
+    model = build(kind, torch.bfloat16)
+    text = [(7 * i * i + 3) % VOCAB for i in range(48)]
+    lean = SlotRunner(model, rows=2, max_length=64).logits_of(text)
+    plain = SlotRunner(model, rows=2, max_length=64, lean=False).logits_of(text)
+    exact = SlotRunner(model.float(), rows=2, max_length=64, lean=False).logits_of(text)
+    ours, theirs = (float((found - exact).abs().mean()) for found in (lean, plain))
+    assert ours < 1.3 * theirs
+
+
+def test_logits_may_be_written_to() -> None:
+    """A stage of anybody's may, and tensors of inference mode refuse it."""
+    runner = SlotRunner(build("llama"), rows=2, max_length=64)
+    logits = runner.prefill(0, [1, 2, 3])
+    logits[0, 0] = 1.0
+    runner.decode(torch.tensor([[1]]), 1)[0, 0] = 1.0
+    runner.copy(0, 1)
+    runner.rewind(0, 1)
+    assert not logits.is_inference()
+
+
+@pytest.mark.parametrize("change", ["hook", "another layer", "an adapter", "a norm", "weights", "a forward"])
+def test_a_changed_model_runs_its_own_forward(change: str) -> None:
+    model = build("llama")
+    pack.fuse(model)
+    runner = SlotRunner(model, rows=2, max_length=64)
+    before = runner.prefill(0, [1, 2, 3])
+    mlp = model.model.layers[1].mlp
+    if change == "hook":
+        mlp.register_forward_hook(lambda module, inputs, output: output * 0)
+    elif change == "another layer":
+        mlp.down_proj = torch.nn.Linear(128, 64, bias=False)
+    elif change == "an adapter":
+        mlp.up_proj = torch.nn.Sequential(mlp.up_proj, torch.nn.Tanh())
+    elif change == "a norm":
+        model.model.layers[1].input_layernorm.weight.mul_(3)
+    elif change == "weights":
+        mlp.up_proj.weight.data = torch.randn_like(mlp.up_proj.weight)
+    else:
+        forward = mlp.forward
+        mlp.forward = lambda x: 2 * forward(x)
+    after = runner.prefill(0, [1, 2, 3])
+    plain = model(input_ids=torch.tensor([[1, 2, 3]])).logits[:, -1]
+    assert runner.lean is None
+    torch.testing.assert_close(after, plain, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(before, after, atol=1e-3)
+
+
+def test_what_it_is_not_for() -> None:
+    gpt = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", n_embd=32, n_layer=1, n_head=2, vocab_size=64))
+    assert "not of the Llama family" in str(misfit(gpt))
+    config = AutoConfig.for_model("llama", **SMALL | {"hidden_act": "gelu"})
+    assert misfit(AutoModelForCausalLM.from_config(config)) == "its activation is gelu"
+
+    class Own(type(build("llama"))):  # type: ignore[misc]
+        """A subclass may do anything in its forward."""
+
+    assert "not of the Llama family" in str(misfit(Own(AutoConfig.for_model("llama", **SMALL))))
+    mixed = build("llama")
+    mixed.model.norm.weight.data = mixed.model.norm.weight.data.double()
+    assert "another dtype" in str(misfit(mixed))
+    with pytest.raises(ValueError, match="Llama family"):
+        LeanDecoder(gpt)
+
+
+def test_reference_and_other_models_run_their_own_forward() -> None:
+    runner = make_runner(build("llama"), rows=2, max_length=64, lean=False)
+    assert isinstance(runner, SlotRunner)
+    assert runner.lean is None
+    assert runner.prefill_many(0, [[1, 2], [3]]) is None
+    assert runner.lengths == [0, 0]
+
+
+def test_the_check_at_load_finds_a_lean_step_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    from logitmill.core.model import lean
+
+    monkeypatch.setattr(lean._Rotation, "of", lambda self, heads, values: heads)
+    runner = make_runner(build("llama"), rows=2, max_length=64)
+    assert isinstance(runner, SlotRunner)
+    assert runner.lean is None
+
+
+def test_compiled_it_is_the_same_and_the_wait_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    model = build("llama")
+    pack.fuse(model)
+    plain = greedy(model, PROMPTS, 12, SlotRunner(model, rows=3, max_length=64))
+    runner = SlotRunner(model, rows=3, max_length=64)
+    assert runner.compile() is None
+    assert runner.lengths == [0, 0, 0]
+    assert greedy(model, PROMPTS, 12, runner) == plain
+    said = capsys.readouterr().err
+    assert "compiling the decoder step ..." in said
+    assert "compiling the decoder step: done in" in said
+
+
+def test_what_compiling_does_not_help_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpt = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", n_embd=32, n_layer=1, n_head=2, vocab_size=64))
+    assert SlotRunner(gpt, rows=1, max_length=16).compile() == "GPT2LMHeadModel runs its own forward"
+    repacked = build("llama")
+    pack.repack(repacked)
+    assert "oneDNN" in str(SlotRunner(repacked, rows=1, max_length=16).compile())
+    runner = SlotRunner(build("llama"), rows=1, max_length=16)
+
+    def fail(*a: object, **k: object) -> None:
+        raise RuntimeError("no compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda *a, **k: fail)
+    with pytest.raises(ModelError, match=r"torch\.compile failed \(no compiler found\).*leave compile out"):
+        runner.compile()
+
+
+def test_a_step_that_was_turned_off_is_checked_again_at_the_next_start(
+    tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from logitmill.core.model import lean
+
+    monkeypatch.setattr(lean._Rotation, "of", lambda self, heads, values: heads)
+    for _ in range(2):
+        with lm.load(tiny, quantize=None, max_length=64) as engine:
+            assert engine.runner.lean is None
+
+
+def test_layers_of_bitsandbytes_may_lay_their_weights_out_anew(tiny: Path, cache: Path) -> None:
+    with lm.load(tiny, quantize="nf4", max_length=64) as engine:
+        made = [engine.generate([[5, 6, 7]], "greedy until max_tokens(4)")[0].tokens for _ in range(3)]
+        assert engine.runner.lean is not None
+        assert made[1] == made[2]
