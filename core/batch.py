@@ -6,7 +6,8 @@ n-1 of the runner and of the history, joined at the end, moved when one leaves.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,15 +16,30 @@ from torch import Tensor
 from .context import Context
 from .dist import Dist
 from .history import History
-from .request import Request, Row
+from .request import Ask, Request, Row
 from .rng import Noise, RowNoise, fold
 from .session import Fault, Session
 from .stage import Search
+from .transfer import index_on, to_device
 
 if TYPE_CHECKING:
     from .model.runner import Runner
     from .tokens import TokenText
     from .vocab import Vocab
+
+CHUNK = 512
+"""Tokens of prompts that are prefilled in a step while other rows decode."""
+
+
+@dataclass
+class Filling:
+    """A request whose prompt is being prefilled into a slot, of which ``kept`` positions were there."""
+
+    request: Request
+    slot: int
+    kept: int
+    started: float
+    pieces: Iterator[Tensor | None] = field(default_factory=lambda: iter(()))
 
 
 class Batch:
@@ -38,7 +54,12 @@ class Batch:
         self.rows: list[Row] = []
         self.sessions: list[Session] = []
         self.logits: Tensor | None = None  # float32 [n, V]
+        self.filling: Filling | None = None  # a long prompt on its way into a slot
+        self.ahead: dict[Request, tuple[Filling, Tensor]] = {}  # prefilled in one pass, about to start
         self.prepared: dict[Any, Any] = {}
+        self.needs: frozenset[str] = frozenset()  # of any row's plan
+        self.asked = False  # whether any row wants logprobs
+        self.zeros = torch.zeros(0, 1, dtype=torch.float64, device=runner.device)  # [n, 1]
         self._parked: dict[int, list[int]] = {}  # idle slot -> the tokens its cache still holds
 
     def __len__(self) -> int:
@@ -64,10 +85,16 @@ class Batch:
             raw,
             Noise([row.noise for row in rows], [len(self.history.host[i]) for i in index], self.runner.device),
             index=index,
-            scores=torch.tensor([[row.score] for row in rows], dtype=torch.float64, device=self.runner.device),
+            scores=self._scores(rows),
             elapsed=[now - row.request.submitted for row in rows],
             prepared=self.prepared,
         )
+
+    def _scores(self, rows: Sequence[Row]) -> Tensor:
+        """float64 [R, 1]; 0 where no plan in the batch asks for them, and so nobody has added them up."""
+        if "scores" not in self.needs:
+            return self.zeros if len(rows) == len(self.zeros) else self.zeros.new_zeros(len(rows), 1)
+        return to_device([[row.score] for row in rows], torch.float64, self.runner.device)
 
     # -- rows come -----------------------------------------------------------------------------------------------------
 
@@ -76,11 +103,80 @@ class Batch:
 
         Raises what the runner or a stage's ``init`` raises, and leaves no trace then.
         """
-        slot = len(self.rows)
-        request.started = time.perf_counter()
+        self.filling = None
+        ahead = self.ahead.pop(request, None)
+        if ahead is not None:
+            filling, logits = ahead
+            if filling.slot != len(self.rows):  # one before it could not join
+                self.runner.copy(filling.slot, len(self.rows))
+        else:
+            filling = self._prepared(request, len(self.rows))
+            logits = self.runner.prefill(filling.slot, request.prompt, start=filling.kept)
+        self._join(filling, logits)
+
+    def prefill_together(self, requests: Sequence[Request]) -> None:
+        """Prefill what will ``start`` next in one pass, in the slots that they will have, where the runner gains by it.
+
+        Each owns one row, and none wants what a slot still holds.
+        """
+        if len(requests) < 2 or self.alone or not hasattr(type(self.runner), "prefill_many"):
+            return  # a runner around another, which hands on what it does not know, wants to see each prompt
+        begun, first = time.perf_counter(), len(self.rows)
+        try:
+            logits = self.runner.prefill_many(first, [request.prompt for request in requests])
+        except (RuntimeError, MemoryError):  # of all of them, maybe: who it is turns out when each is tried by itself
+            return
+        if logits is None:
+            return
+        for i, request in enumerate(requests):
+            request.started = begun
+            self._parked.pop(first + i, None)
+            self.ahead[request] = Filling(request, first + i, 0, begun), logits[i : i + 1]
+
+    def start_in_chunks(self, request: Request) -> bool:
+        """``start``, one chunk of the prompt a call. Whether the request has joined; what is begun for another is
+        dropped.
+
+        It fills a slot that no row in flight will want, whatever forks, and moves where rows have left meanwhile.
+        """
+        filling = self.filling
+        if filling is None or filling.request is not request:
+            filling = self.filling = self._prepared(request, self.reserved)
+            filling.pieces = self._pieces(filling)
+        try:
+            logits = next(filling.pieces)
+            if logits is None:
+                return False
+            if filling.slot != len(self.rows):
+                self.runner.copy(filling.slot, len(self.rows))
+                self._parked.pop(len(self.rows), None)
+        except BaseException:
+            self.filling = None
+            raise
+        self.filling = None
+        self._join(filling, logits)
+        return True
+
+    def _pieces(self, filling: Filling) -> Iterator[Tensor | None]:
+        """Chunk by chunk, or at once with a runner that knows no chunks."""
+        slot, prompt, kept = filling.slot, filling.request.prompt, filling.kept
+        if hasattr(self.runner, "prefill_in_chunks"):
+            return self.runner.prefill_in_chunks(slot, prompt, kept, CHUNK)
+        return iter([self.runner.prefill(slot, prompt, start=kept)])
+
+    def begun(self, request: Request) -> bool:
+        """Whether some of a request's prompt has been prefilled."""
+        return self.filling is not None and self.filling.request is request
+
+    def _prepared(self, request: Request, slot: int) -> Filling:
+        request.started = started = time.perf_counter()
         kept = self._kept(slot, request) if request.reuse and not self.alone else 0
         self._parked.pop(slot, None)
-        logits = self.runner.prefill(slot, request.prompt, start=kept)
+        return Filling(request, slot, kept, started)
+
+    def _join(self, filling: Filling, logits: Tensor) -> None:
+        """A request whose prompt lies in the next slot becomes a row."""
+        request, slot = filling.request, len(self.rows)
         row = Row(request, RowNoise(request.seed), self._reader(True))
         self.history.join(request.prompt)
         self.rows.append(row)
@@ -90,7 +186,7 @@ class Batch:
             self.rows.pop()
             self.history.select(range(slot))
             raise
-        request.reused, request.prefill_s = kept, time.perf_counter() - request.started
+        request.reused, request.prefill_s = filling.kept, time.perf_counter() - filling.started
         request.rows.append(row)
         self._add(session, logits)
         self.regroup()
@@ -177,7 +273,7 @@ class Batch:
             session.index = [i]
             rows.append(row)
             sessions.append(session)
-        index = torch.tensor(parents, dtype=torch.int64, device=self.runner.device)
+        index = index_on(self.runner.device, parents)
         self.runner.select(parents)
         self.history.select(parents)
         self.rows, self.sessions = rows, sessions
@@ -205,7 +301,7 @@ class Batch:
         place = {old: new for new, old in enumerate(parents)}
         self.history.select(parents)
         self.rows = [self.rows[i] for i in parents]
-        index = torch.tensor(parents, dtype=torch.int64, device=self.runner.device)
+        index = index_on(self.runner.device, parents)
         if self.logits is not None:
             self.logits = self.logits[index] if parents else None
         sessions = []
@@ -229,17 +325,27 @@ class Batch:
     def clear(self) -> None:
         """Forget every row, and whatever caches still hold."""
         self.history.select([])
-        self.rows, self.sessions, self.logits, self._parked = [], [], None, {}
+        self.rows, self.sessions, self.logits, self._parked, self.filling = [], [], None, {}, None
+        self.ahead.clear()
 
     def regroup(self) -> None:
-        """Sessions of one shape become one, unless each row runs by itself."""
+        """Sessions of one shape become one, its rows in the order of their slots, unless each row runs by itself."""
+        self.needs = frozenset().union(*(row.request.plan.needs for row in self.rows))
+        self.asked = any(row.request.ask != Ask() for row in self.rows)
+        self.zeros = torch.zeros(len(self.rows), 1, dtype=torch.float64, device=self.runner.device)
         if self.alone:
             self.sessions = [session.select([i]) for session in self.sessions for i in range(session.rows)]
             return
         groups: dict[Any, list[Session]] = {}
         for session in self.sessions:
             groups.setdefault(session.plans[0].shape, []).append(session)
-        self.sessions = [Session.joined(group) for group in groups.values()]
+        self.sessions = [_ordered(Session.joined(group)) for group in groups.values()]
+
+
+def _ordered(session: Session) -> Session:
+    """The same rows by slot: a session that is the whole batch in its order needs no indexing."""
+    order = sorted(range(session.rows), key=session.index.__getitem__)
+    return session if order == list(range(session.rows)) else session.select(order)
 
 
 def _common(held: Sequence[int], wanted: Sequence[int]) -> int:

@@ -1,7 +1,8 @@
 """Stop tests: which rows end, why, and which rows move on to their next phase.
 
 Criteria on tokens and expressions of signals are evaluated on the device, one column each, and travel to the host in
-the step's one read. Criteria on text run on the host behind it. A text criterion that held without ending its row
+the step's one read, unless the host can tell from the tokens alone (``check_host``). Criteria on text run on the host
+behind it. A text criterion that held without ending its row
 (``stop(x) and not within(a, b)``) looks from then on at what comes after.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,18 +20,26 @@ from .context import Context
 from .dist import Dist
 from .errors import LogitmillError, StageError
 from .expression import Expression
+from .history import History
 from .planner import Node
 from .returned import truth_of
 from .session import Fault, Session, bound_now
 from .stage import StoppingCriterion
 from .strategy import AllOf, AnyOf, Not, Test, leaves
+from .transfer import index_on, to_device
+from .vocab import Vocab
 
 Reason = Literal["eos", "stop", "length", "error", "cancelled"]
 #: (row of the history, position where the text begins) -> the visible text from there
 Texts = Callable[[int, int], str]
+#: row of the history -> the context of that row alone
+Contexts = Callable[[int], Context]
 #: what a row's text criteria have seen already: (criterion, index of the sequential node it is in) -> length of that
 #: text
 Offsets = dict[tuple[StoppingCriterion, int | None], int]
+
+
+_HOST = -1  # in the place of a column's number: the host knows by itself
 
 
 class _Eos(StoppingCriterion, name="eos"):
@@ -39,8 +48,28 @@ class _Eos(StoppingCriterion, name="eos"):
     finish_reason: ClassVar[Literal["eos", "stop", "length"]] = "eos"
 
     def check(self, ctx: Context) -> Tensor:
-        ids = torch.tensor(ctx.vocab.eos_ids, dtype=torch.int64, device=ctx.device)
-        return torch.isin(ctx.last, ids)
+        return torch.isin(ctx.last, index_on(ctx.device, ctx.vocab.eos_ids))
+
+    def check_host(self, tokens: Sequence[int], prompt: int, start: int, vocab: Vocab) -> bool:
+        return bool(tokens) and tokens[-1] in vocab.eos_ids
+
+
+class LateContext(Context):
+    """A context that is made when something is read of it: most criteria on text look at nothing but the text."""
+
+    def __init__(self, make: Callable[[], Context]) -> None:
+        self._make: Callable[[], Context] | None = make
+
+    def __getattr__(self, name: str) -> Any:  # only for what is not there yet
+        make = self.__dict__.pop("_make", None)
+        if make is None:
+            raise AttributeError(name)
+        self.__dict__.update(make().__dict__)
+        return getattr(self, name)
+
+    def _twin(self) -> Context:
+        self.history  # noqa: B018  # a twin is a copy of what is there
+        return super()._twin()
 
 
 @dataclass(frozen=True)
@@ -63,10 +92,32 @@ class _Column:
 
 @dataclass
 class _Layout:
-    """The columns of a session, and for each row its tests: (test, owner, whether it ends the row, leaf -> column)."""
+    """The columns of a session, and for each row its tests.
+
+    A test: (test, owner, whether it ends the row, leaf -> column; a leaf on text, or one that the host knows, has
+    none). ``quiet``: whether no test of a row can hold while none of its flags does and none of what the host knows
+    (``host``), so that there is nothing else to look at then. ``held``: the text criteria that end a row, with their
+    owner: what may yet be cut off is not shown.
+    """
 
     columns: list[_Column]
     tests: list[list[tuple[Test, Node | None, bool, dict[Test, int]]]]
+    quiet: list[bool] = field(default_factory=list)
+    host: list[list[tuple[StoppingCriterion, Node | None]]] = field(default_factory=list)
+    held: list[list[tuple[StoppingCriterion, Node | None]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for mine in self.tests:
+            found = [
+                (leaf, owner, ends)
+                for test, owner, ends, _ in mine
+                for leaf in leaves(test)
+                if isinstance(leaf, StoppingCriterion)
+            ]
+            self.host.append([(leaf, owner) for leaf, owner, _ in found if leaf.host_knows()])
+            self.held.append([(leaf, owner) for leaf, owner, ends in found if ends and leaf.reads_text()])
+            reads_text = any(leaf.reads_text() for leaf, _, _ in found)
+            self.quiet.append(not reads_text and all(_monotone(test) for test, *_ in mine))
 
 
 @dataclass
@@ -81,30 +132,22 @@ class Halt:
         """bool [R, L]: every leaf on tokens and signals, for a session whose ctx contains the token just committed."""
         if session.moved:  # only now: until here verdicts read the flags of the step before, by its layout
             session.layout, session.moved = None, False
-        layout = self._layout(session)
-        flags = torch.zeros(session.rows, len(layout.columns), dtype=torch.bool, device=ctx.device)
-        for number, column in enumerate(layout.columns):
+        columns = []
+        for column in self._layout(session).columns:
             whole = len(column.rows) == session.rows
             view = ctx if whole else ctx.select(column.rows)
             if column.owner is not None:
                 starts = [[session.starts[column.owner.index][i]] for i in column.rows]
-                view = view.starting(torch.tensor(starts, device=ctx.device))
-            leaf = column.leaf
-            if isinstance(leaf, Expression):
-                value = leaf.evaluate(law() if whole else law().select(column.rows), view)
-            else:
-                assert isinstance(leaf, StoppingCriterion)
-                if not leaf.reads_tokens():
-                    continue
-                view = view.at(None, [leaf])
-                if leaf.scalars:
-                    leaf = bound_now(leaf, [leaf], law() if whole else law().select(column.rows), view)
-                try:
-                    value = truth_of(leaf.check(view), view.rows)
-                except Exception as error:  # a stranger's criterion may raise anything
-                    raise Fault(leaf.stage_name, error) from error
-            flags[column.rows, number] = value[:, 0]
-        return flags
+                view = view.starting(to_device(starts, torch.int64, ctx.device))
+            value = _evaluated(column.leaf, law if whole else _some(law, column.rows), view)
+            if not whole:
+                value = torch.zeros(session.rows, 1, dtype=torch.bool, device=ctx.device).index_copy_(
+                    0, index_on(ctx.device, column.rows), value
+                )
+            columns.append(value)
+        if len(columns) == 1:
+            return columns[0]
+        return torch.cat(columns, -1) if columns else torch.zeros(session.rows, 0, dtype=torch.bool, device=ctx.device)
 
     def _layout(self, session: Session) -> _Layout:
         if session.layout is None:
@@ -125,6 +168,10 @@ class Halt:
             for test, owner, ends in found:
                 where: dict[Test, int] = {}
                 for leaf in leaves(test):
+                    if isinstance(leaf, StoppingCriterion) and (leaf.host_knows() or not leaf.reads_tokens()):
+                        if leaf.host_knows():
+                            where[leaf] = _HOST
+                        continue
                     key = (leaf, None if owner is None else owner.index)
                     if key not in columns:
                         columns[key] = _Column(leaf, owner, [])
@@ -138,26 +185,41 @@ class Halt:
     # -- on the host ---------------------------------------------------------------------------------------------------
 
     def verdict(
-        self, session: Session, row: int, flags: Sequence[bool], ctx: Context, text: Texts, offsets: Offsets
-    ) -> Verdict | None:
+        self, session: Session, row: int, flags: Sequence[float], history: History, ctx: Contexts, text: Texts,
+        offsets: Offsets, vocab: Vocab,
+    ) -> Verdict | None:  # fmt: skip
         """Whether row ``row`` of the session ends. A row whose phase is over moves on instead.
 
-        ``offsets`` is the row's own memory of what its text criteria have already seen.
+        ``flags``: a number for each column, not 0 where it holds. ``offsets`` is the row's own memory of what its text
+        criteria have already seen.
         """
         layout, place = self._layout(session), session.index[row]
-        prompt = ctx.history.prompt_sizes[place]
+        tokens, prompt = history.host[place], history.prompt_sizes[place]
+
+        def known(leaf: Test, owner: Node | None) -> bool:
+            assert isinstance(leaf, StoppingCriterion)
+            begin = prompt if owner is None else session.starts[owner.index][row]
+            try:
+                return leaf.check_host(tokens, prompt, begin, vocab)
+            except Exception as error:  # a stranger's criterion may raise anything
+                raise Fault(leaf.stage_name, error) from error
+
+        if layout.quiet[row] and not any(flags) and not any(known(*found) for found in layout.host[row]):
+            return None
         ending: list[Verdict] = []
         for test, owner, ends, where in layout.tests[row]:
             start = prompt if owner is None else session.starts[owner.index][row]
             mine = None if owner is None else owner.index
 
             def held(
-                leaf: Test, where: dict[Test, int] = where, start: int = start, mine: int | None = mine
-            ) -> tuple[bool, int | None]:
-                if flags[where[leaf]]:
+                leaf: Test, where: dict[Test, int] = where, start: int = start, owner: Node | None = owner,
+                mine: int | None = mine,
+            ) -> tuple[bool, int | None]:  # fmt: skip
+                column = where.get(leaf)
+                if column is not None and (known(leaf, owner) if column == _HOST else flags[column]):
                     return True, None
                 if isinstance(leaf, StoppingCriterion) and leaf.reads_text():
-                    return self._text(leaf, mine, text(place, start), ctx.select([row]), offsets)
+                    return self._text(leaf, mine, text(place, start), ctx(place), offsets)
                 return False, None
 
             holds, cut, reason, name = _tree(test, held)
@@ -168,7 +230,7 @@ class Halt:
                 ending.append(Verdict(reason, name, None if cut is None else before + cut))
                 continue
             assert owner is not None
-            session.move_on(row, owner, len(ctx.history.host[place]))
+            session.move_on(row, owner, len(tokens))
             for key in [key for key in offsets if key[1] == mine]:
                 del offsets[key]
         return min(ending, key=lambda verdict: _earliness(verdict.cut), default=None)
@@ -193,13 +255,9 @@ class Halt:
         ``text(start)``: the text from a position.
         """
         most = 0
-        for test, owner, ends, _ in self._layout(session).tests[row]:
-            if not ends:
-                continue
-            for leaf in leaves(test):
-                if isinstance(leaf, StoppingCriterion) and leaf.reads_text():
-                    start = -1 if owner is None else session.starts[owner.index][row]
-                    most = max(most, leaf.held(text(start)))
+        for leaf, owner in self._layout(session).held[row]:
+            start = -1 if owner is None else session.starts[owner.index][row]
+            most = max(most, leaf.held(text(start)))
         return most
 
     def advance(self, session: Session, ctx: Context, text: Texts, offsets: Offsets) -> None:
@@ -207,11 +265,47 @@ class Halt:
         session.layout = None
         try:
             flags = self.flags(session, lambda: ctx.raw, ctx)[0].tolist()
-            self.verdict(session, 0, flags, ctx, text, offsets)
+            for leaf, _ in self._layout(session).host[0]:  # an engine has done so before anything ran
+                _prepared(leaf, ctx)
+            self.verdict(session, 0, flags, ctx.history, lambda place: ctx, text, offsets, ctx.vocab)
         except (LogitmillError, Fault):
             raise
         except Exception as error:
             raise StageError(f"{type(error).__name__}: {error}", stage="until", step=0, row=0) from error
+
+
+def _evaluated(leaf: Test, law: Callable[[], Dist], ctx: Context) -> Tensor:
+    """bool [R, 1]: an expression, or a criterion on tokens, at this point."""
+    if isinstance(leaf, Expression):
+        value: Tensor = leaf.evaluate(law(), ctx)
+        return value.expand(ctx.rows, 1)
+    assert isinstance(leaf, StoppingCriterion)
+    ctx = ctx.at(None, [leaf])
+    if leaf.scalars:
+        leaf = bound_now(leaf, [leaf], law(), ctx)
+    try:
+        return truth_of(leaf.check(ctx), ctx.rows)
+    except Exception as error:  # a stranger's criterion may raise anything
+        raise Fault(leaf.stage_name, error) from error
+
+
+def _prepared(leaf: StoppingCriterion, ctx: Context) -> None:
+    """What a vocabulary refuses of a criterion is refused, though its constants may not be needed."""
+    try:
+        ctx.at(None, [leaf]).prepared(leaf)
+    except Exception as error:  # as above
+        raise Fault(leaf.stage_name, error) from error
+
+
+def _some(law: Callable[[], Dist], rows: Sequence[int]) -> Callable[[], Dist]:
+    return lambda: law().select(rows)
+
+
+def _monotone(test: Test) -> bool:
+    """Whether a test cannot hold while none of its leaves does."""
+    if isinstance(test, Not):
+        return False
+    return not isinstance(test, AllOf | AnyOf) or (bool(test.tests) and all(map(_monotone, test.tests)))
 
 
 def _ends(owner: Node | None, number: int) -> bool:

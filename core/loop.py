@@ -7,6 +7,7 @@ row that has ended computed in vain is dropped; on a CPU nothing would be gained
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .batch import Batch
+from .batch import CHUNK, Batch
 from .completion import Completion, Event
 from .context import Context
+from .dist import Dist
 from .errors import LogitmillError, ModelError, RequestError
-from .halt import Halt, Verdict
+from .halt import Halt, LateContext, Verdict
 from .request import Request, Row, stage_error, unstarted
 from .session import Fault, Proposal, Session
 from .stage import Search
-from .step import FLAGS, LAW_FAULT, LOGPROB, MODEL_FAULT, TOKEN, Drawn, draw, numerical_fault
+from .step import CHOSEN, FLAGS, LAW_TOP, LOGPROB, PICKED, RAW_TOP, Drawn, draw, numerical_fault
 from .trace import traced
 
 if TYPE_CHECKING:
@@ -101,17 +103,26 @@ class Loop:
     # -- admission -----------------------------------------------------------------------------------------------------
 
     def _admit(self) -> list[Event]:
+        """Who fits joins. While rows are decoding they wait for a chunk of prompts a step at most; a longer prompt is
+        prefilled between their steps, and who queues behind it waits, too.
+        """
         events: list[Event] = []
-        while self.queue:
+        left = CHUNK if len(self.batch) else math.inf
+        while self.queue and left > 0:
             request = self.queue[0]
             problem = self._misfit(request)
             if problem is None and self.batch.reserved + request.plan.rows > self.runner.rows:
                 break
             self.queue.popleft()
+            left -= len(request.prompt)
             try:
                 if problem is not None:
                     raise problem
-                self.batch.start(request)
+                if request not in self.batch.ahead:
+                    self.batch.prefill_together(self._company(request, left))
+                if not self._joins(request, alone=math.isinf(left)):
+                    self.queue.appendleft(request)
+                    break
             except Fault as fault:
                 events.append(self._refuse(request, stage_error(fault, 0, request.index)))
             except LogitmillError as error:
@@ -123,7 +134,33 @@ class Loop:
                     self.batch.fork()
                 except _MODEL_FAILURES as error:
                     events += self._end(request.rows, Verdict("error", None), _model_error(error))
+        self.batch.ahead.clear()
         return events
+
+    def _company(self, first: Request, left: float) -> list[Request]:
+        """``first`` and those behind it in the queue that join in this step and can be prefilled in one pass with it:
+        each of one row, with a prompt that nothing is kept of, a chunk of tokens in all at most.
+        """
+        room = self.runner.rows - self.batch.reserved
+        tokens, company = 0.0, list[Request]()
+        left += len(first.prompt)  # it has been taken off already
+        for request in (first, *self.queue):
+            tokens += len(request.prompt)
+            fits = request.plan.rows == 1 and not request.reuse and not request.cancelled
+            if not fits or tokens > min(left, CHUNK) or len(company) == room or self._misfit(request) is not None:
+                break
+            company.append(request)
+        return company if self.batch.filling is None else []
+
+    def _joins(self, request: Request, *, alone: bool) -> bool:
+        """Whether a request is in the batch now; with rows that wait for it (not ``alone``) it may take more steps."""
+        if not self.batch.begun(request) and (alone or len(request.prompt) <= CHUNK):
+            self.batch.start(request)
+            return True
+        while not self.batch.start_in_chunks(request):
+            if not alone:
+                return False
+        return True
 
     def _misfit(self, request: Request) -> RequestError | None:
         """Why a request can never run here, or None."""
@@ -146,26 +183,30 @@ class Loop:
         """The one transfer of the step, and everything that follows from it on the host."""
         batch = self.batch
         packed = drawn.packed.tolist()
-        batch.history.note([int(line[TOKEN]) for line in packed])
+        last = drawn.raw.columns - 1
+        tokens = [min(max(int(line[PICKED]), 0), last) for line in packed]
+        batch.history.note(tokens)
         measures = {i: values for slots, part in drawn.measures for i, values in zip(slots, part.tolist(), strict=True)}
-        ctx = batch.context(drawn.raw, range(len(batch)))
         committed = []
         for session, proposal in drawn.sessions:
-            view = ctx.select(session.index)
+            traces: list[tuple[int, int, int]] = []
             for at, i in enumerate(session.index):
                 row, line = batch.rows[i], packed[i]
                 if row.verdict is not None:
                     continue
-                if line[MODEL_FAULT] or line[LAW_FAULT]:
-                    numerical_fault(batch, i, at, proposal, drawn.raw, from_model=bool(line[MODEL_FAULT]))
+                of_model = not math.isfinite(line[RAW_TOP])
+                if of_model or not (math.isfinite(line[LAW_TOP]) and line[CHOSEN] > -math.inf):
+                    numerical_fault(batch, i, at, proposal, drawn.raw, from_model=of_model)
                     continue
                 row.score += line[LOGPROB]
                 row.measures = tuple(measures.get(i, ()))
-                row.push(int(line[TOKEN]))
-                committed.append((row.request, row.request.rows.index(row), row.tokens[-1]))
+                row.push(tokens[i])
+                committed.append((row.request, row.request.rows.index(row), tokens[i]))
                 if row.request.trace:
-                    row.trace.append(self._traced(proposal, at, i, drawn))
-                self._judge(session, at, i, [bool(flag) for flag in line[FLAGS:]], view)
+                    traces.append((at, len(row.tokens) - 1, len(batch.history.host[i]) - 1))
+                self._judge(session, at, i, line[FLAGS:], drawn.raw)
+            if traces:
+                self._trace(session, proposal, drawn, traces)
         self.notify("on_step", StepEvent(self.steps, tuple(committed)))
         events = self._emit()
         drawn.tokens = batch.drop_ended(drawn.tokens)
@@ -173,12 +214,17 @@ class Loop:
             drawn.tokens = batch.advance(drawn.tokens)
         return events
 
-    def _traced(self, proposal: Proposal, at: int, i: int, drawn: Drawn) -> Any:
-        row = self.batch.rows[i]
-        step, position = len(row.tokens) - 1, len(self.batch.history.host[i]) - 1
-        return traced(proposal, at, drawn.raw.select([i]), row.tokens[-1], step, position, self._text_of)
+    def _trace(
+        self, session: Session, proposal: Proposal, drawn: Drawn, wanted: Sequence[tuple[int, int, int]]
+    ) -> None:
+        """Give the rows of a session that are traced the account of this step."""
+        raw, tokens = drawn.raw, drawn.tokens
+        if session.index != list(range(raw.rows)):
+            raw, tokens = raw.select(session.index), tokens[session.index]
+        for (at, *_), account in zip(wanted, traced(proposal, raw, tokens, wanted, self._text_of), strict=True):
+            self.batch.rows[session.index[at]].trace.append(account)
 
-    def _judge(self, session: Session, at: int, i: int, flags: Sequence[bool], ctx: Context) -> None:
+    def _judge(self, session: Session, at: int, i: int, flags: Sequence[float], raw: Dist) -> None:
         """Whether a row ends, now that its token is known."""
         batch = self.batch
         row = batch.rows[i]
@@ -186,8 +232,11 @@ class Loop:
         def text(slot: int, start: int) -> str:
             return batch.rows[slot].text_from(start - batch.history.prompt_sizes[slot])
 
+        def context(slot: int) -> Context:
+            return LateContext(lambda: batch.context(raw.select(slice(slot, slot + 1)), [slot]))
+
         try:
-            verdict = self.halt.verdict(session, at, flags, ctx, text, row.offsets)
+            verdict = self.halt.verdict(session, at, flags, batch.history, context, text, row.offsets, self.vocab)
         except Exception as error:  # a stranger's criterion may raise anything: its row ends, the loop does not
             row.fail(error if isinstance(error, Fault) else Fault("until", error), len(row.tokens) - 1)
             return
@@ -214,7 +263,9 @@ class Loop:
                 else:
                     row.told = len(row.tokens)
                     events.append(Event(piece, row.tokens[-1], request.index, row.told - 1))
-            if request not in finished and all(other.verdict is not None for other in request.rows):
+            if row.verdict is None or request in finished:
+                continue
+            if all(other.verdict is not None for other in request.rows):
                 finished.add(request)
                 completion = self._completed(request)
                 self.notify("on_finish", completion)

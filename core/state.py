@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .transfer import index_on
+
 State = Any
 
 
@@ -42,7 +44,7 @@ def select(state: State, rows: Sequence[int]) -> State:
             seen.add(row)
         return HostState(items)
     if isinstance(state, Tensor):
-        return state[torch.as_tensor(list(rows), dtype=torch.int64, device=state.device)]
+        return state[index_on(state.device, rows)]
     if isinstance(state, tuple):
         parts = [select(part, rows) for part in state]
         return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
@@ -72,9 +74,7 @@ def put(state: State, rows: Sequence[int], new: State) -> State:
             items[row] = item
         return HostState(items)
     if isinstance(state, Tensor):
-        return state.index_copy(
-            0, torch.as_tensor(list(rows), dtype=torch.int64, device=state.device), new.to(state.dtype)
-        )
+        return state.index_copy(0, index_on(state.device, rows), new.to(state.dtype))
     if isinstance(state, tuple):
         parts = [put(part, rows, fresh) for part, fresh in zip(state, new, strict=True)]
         return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)

@@ -19,11 +19,15 @@ from .errors import NumericalError
 from .halt import Halt, Verdict
 from .session import Fault, Proposal, Session, Visit
 from .stage import Search
+from .transfer import Arriving, index_on
+
+_FEW = 4096  # columns that are compared with a token one by one rather than searched
 
 SHOWN = "'logitmill explain' shows what each stage made of its logits"
 
-#: columns of ``Drawn.packed`` ahead of the stop flags
-TOKEN, MODEL_FAULT, LAW_FAULT, LOGPROB, FLAGS = range(5)
+#: columns of ``Drawn.packed`` ahead of the stop flags: the token as ``pick`` gave it, the best logit of the model and
+#: of the law, the token's own logit in the law, and its logprob in the model's distribution
+PICKED, RAW_TOP, LAW_TOP, CHOSEN, LOGPROB, FLAGS = range(6)
 
 
 @dataclass
@@ -33,8 +37,8 @@ class Drawn:
     tokens: Tensor  # int64 [n, 1]
     raw: Dist
     sessions: list[tuple[Session, Proposal]]
-    packed: Tensor = field(default_factory=lambda: torch.empty(0))  # float64 [n, 4 + L]
-    measures: list[tuple[list[int], Tensor]] = field(default_factory=list)  # slots, float64 [R, m]
+    packed: Arriving = field(default_factory=lambda: Arriving(torch.empty(0)))  # float64 [n, 5 + L]
+    measures: list[tuple[list[int], Arriving]] = field(default_factory=list)  # slots, float64 [R, m]
 
 
 def draw(batch: Batch, halt: Halt) -> Drawn:
@@ -44,33 +48,47 @@ def draw(batch: Batch, halt: Halt) -> Drawn:
     raw = Dist(batch.logits)
     ctx = batch.context(raw, range(count))
     proposals = [pair for session in batch.sessions for pair in _propose(batch, session, raw, ctx)]
-    tokens = torch.zeros(count, 1, dtype=torch.int64, device=raw.device)
-    for session, proposal in proposals:
-        tokens[session.index] = proposal.tokens
-    tokens.clamp_(0, raw.columns - 1)
-    logprobs = torch.zeros(count, 1, dtype=torch.float64, device=raw.device)
-    if any("scores" in row.request.plan.needs for row in batch.rows):
-        logprobs = raw.logprob_of(tokens).double()
+    tokens = _by_slot([(session, proposal.tokens) for session, proposal in proposals], count, raw.device)
+    tokens = tokens.clamp(0, raw.columns - 1)
+    logprobs = raw.logprob_of(tokens).double() if "scores" in batch.needs else batch.zeros
     batch.history.append(tokens)
-    if any("entropies" in row.request.plan.needs for row in batch.rows):
+    if "entropies" in batch.needs:
         batch.history.record(raw.entropy)
-    after = ctx.scored(ctx.scores + logprobs)
+    after = ctx.scored(ctx.scores + logprobs) if "scores" in batch.needs else ctx
     moved = [pair for session, proposal in proposals for pair in _commit(batch, session, proposal, tokens, after)]
     tested = [part for session, proposal in moved for part in _test(batch, halt, session, proposal, after)]
     batch.sessions = [part.session for part in tested]
     drawn = Drawn(tokens, raw, [(part.session, part.proposal) for part in tested])
-    drawn.measures = [(part.session.index, part.measures) for part in tested if part.measures is not None]
-    drawn.packed = _pack(drawn, logprobs, [part.flags for part in tested])
-    for part in tested:
-        _log(batch, part.session, part.proposal, drawn)
+    drawn.measures = [(part.session.index, Arriving(part.measures)) for part in tested if part.measures is not None]
+    drawn.packed = Arriving(_pack(raw, logprobs, tested))  # on its way before the next decode is queued behind it
+    if batch.asked:
+        for part in tested:
+            _log(batch, part.session, part.proposal, drawn)
     return drawn
 
 
+def _by_slot(parts: Sequence[tuple[Session, Tensor]], count: int, device: torch.device) -> Tensor:
+    """One tensor [n, w] by slot from those of sessions, [R, w_s]; 0 where there is none."""
+    if len(parts) == 1 and _whole(parts[0][0], count):
+        return parts[0][1]
+    dtype = parts[0][1].dtype if parts else torch.int64
+    made = torch.zeros(count, max([1, *(part.shape[1] for _, part in parts)]), dtype=dtype, device=device)
+    for session, part in parts:
+        made[index_on(device, session.index), : part.shape[1]] = part
+    return made
+
+
+def _whole(session: Session, count: int) -> bool:
+    """Whether the session is the batch, slot by slot."""
+    return session.rows == count and session.index == list(range(count))
+
+
 def _propose(batch: Batch, session: Session, raw: Dist, ctx: Context) -> list[tuple[Session, Proposal]]:
-    whole = session.index == list(range(len(batch)))
     try:
-        mine = (raw, ctx) if whole else (raw.select(session.index), ctx.select(session.index))
-        return [(session, session.propose(*mine))]
+        if _whole(session, len(batch)):
+            return [(session, session.propose(raw, ctx))]
+        index = index_on(raw.device, session.index)
+        return [(session, session.propose(raw.select(index), ctx.select(session.index)))]
     except Exception as error:  # a stage that breaks its contract may break the core's own arithmetic on it
         if session.rows == 1:
             batch.rows[session.index[0]].fail(error if isinstance(error, Fault) else Fault("pipeline", error))
@@ -82,14 +100,15 @@ def _commit(
     batch: Batch, session: Session, proposal: Proposal, tokens: Tensor, ctx: Context
 ) -> list[tuple[Session, Proposal]]:
     try:
-        session.commit(proposal, tokens[session.index], ctx.select(session.index))
+        own = tokens if _whole(session, len(batch)) else tokens[index_on(tokens.device, session.index)]
+        session.commit(proposal, own, ctx.select(session.index))
         return [(session, proposal)]
     except Exception as error:  # a stage that breaks its contract may break the core's own arithmetic on it
         if session.rows == 1:
             batch.rows[session.index[0]].fail(error if isinstance(error, Fault) else Fault("pipeline", error))
             return []
     alone = [(session.select([i]), proposal.select(i)) for i in range(session.rows)]
-    return [pair for one, own in alone for pair in _commit(batch, one, own, tokens, ctx)]
+    return [pair for one, part in alone for pair in _commit(batch, one, part, tokens, ctx)]
 
 
 @dataclass
@@ -122,20 +141,40 @@ def _measures(session: Session, proposal: Proposal, ctx: Context) -> Tensor | No
     return torch.cat(values, -1) if values else None
 
 
-def _pack(drawn: Drawn, logprobs: Tensor, flags: Sequence[Tensor]) -> Tensor:
-    count = len(drawn.tokens)
-    packed = torch.zeros(
-        count, FLAGS + max([0, *(part.shape[1] for part in flags)]), dtype=torch.float64, device=drawn.raw.device
-    )
-    packed[:, TOKEN : TOKEN + 1] = drawn.tokens
-    packed[:, MODEL_FAULT : MODEL_FAULT + 1] = faulty(drawn.raw)
-    packed[:, LOGPROB : LOGPROB + 1] = logprobs
-    for (session, proposal), part in zip(drawn.sessions, flags, strict=True):
-        for rows, law in proposal.laws:
-            wrong = faulty(law) | outside(law, proposal.tokens[rows])
-            packed[[session.index[i] for i in rows], LAW_FAULT] = wrong[:, 0].double()
-        packed[session.index, FLAGS : FLAGS + part.shape[1]] = part.double()
-    return packed
+def _pack(raw: Dist, logprobs: Tensor, tested: Sequence[_Tested]) -> Tensor:
+    """float64 [n, 5 + L]: what the host has to know, and looks at with numbers of its own rather than with tensors."""
+    count = raw.rows
+    tops = raw.max_logit
+    parts = []
+    for part in tested:
+        session, proposal = part.session, part.proposal
+        index = slice(None) if _whole(session, count) else index_on(raw.device, session.index)
+        laws = proposal.laws
+        law = laws[0][1] if len(laws) == 1 else None
+        if law is not None and not session.plans[0].picks:  # the core's own draw: never outside its law
+            top = chosen = law.max_logit
+        else:
+            top, chosen = _held(law, proposal.tokens) if law is not None else _held_by(proposal)
+        columns = [proposal.tokens, tops[index], top, chosen, logprobs[index], part.flags]
+        parts.append((session, torch.cat(columns, -1)))  # float64, as logprobs are
+    return _by_slot(parts, count, raw.device)
+
+
+def _held(law: Dist, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 [R, 1] each: a law's best logit, and the logit it holds for tokens (int64 [R, 1]), -inf for none."""
+    if law.columns <= _FEW and (law.is_ranked or law.ids is not None):
+        logits, ids = law.candidates if law.is_ranked else (law.logits, law.token_ids())
+        return law.max_logit, logits.masked_fill(ids != tokens, float("-inf")).amax(-1, keepdim=True)
+    columns, present = law.columns_of(tokens)
+    return law.max_logit, law.logits.gather(-1, columns).masked_fill(~present, float("-inf"))
+
+
+def _held_by(proposal: Proposal) -> tuple[Tensor, Tensor]:
+    """As ``_held``, of a proposal whose rows have several laws."""
+    top = torch.zeros(len(proposal.tokens), 2, device=proposal.tokens.device)
+    for rows, law in proposal.laws:
+        top[rows] = torch.cat(_held(law, proposal.tokens[rows]), -1)
+    return top[:, :1], top[:, 1:]
 
 
 def _log(batch: Batch, session: Session, proposal: Proposal, drawn: Drawn) -> None:
@@ -168,8 +207,7 @@ def faulty(dist: Dist) -> Tensor:
 
 def outside(law: Dist, tokens: Tensor) -> Tensor:
     """bool [R, 1]: tokens (int64 [R, 1]) that their law does not hold."""
-    columns, present = law.columns_of(tokens)
-    return ~(present & (law.logits.gather(-1, columns) > float("-inf")))
+    return ~(_held(law, tokens)[1] > float("-inf"))
 
 
 def numerical_fault(batch: Batch, slot: int, at: int, proposal: Proposal, raw: Dist, *, from_model: bool) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+from torch import Tensor
 
+from .account import Book, Candidate
 from .dist import Dist
 from .session import Proposal
 
 TOP = 5
-
-#: (token, text, probability)
-Candidate = tuple[int, str, float]
 
 
 @dataclass(frozen=True)
@@ -66,50 +64,61 @@ class StepTrace:
         return {**{k: v for k, v in vars(self).items() if k != "stages"}, "stages": stages}
 
 
-def top(dist: Dist, row: int, text: Callable[[int], str], count: int = TOP) -> tuple[Candidate, ...]:
-    """The likeliest candidates of one row, ties to the lower id."""
-    columns = dist.order[row, : min(count, int(dist.kept[row]))]
-    tokens = dist.tokens_at(dist.order)[row, : len(columns)].tolist()
-    return tuple((t, text(t), float(p)) for t, p in zip(tokens, dist.probs[row, columns].tolist(), strict=True))
-
-
 def traced(
     proposal: Proposal,
-    row: int,
     raw: Dist,
-    token: int,
-    step: int,
-    position: int,
+    tokens: Tensor,
+    wanted: Sequence[tuple[int, int, int]],
     text: Callable[[int], str],
     count: int = TOP,
-) -> StepTrace:
-    """The account of one row's step.
+) -> list[StepTrace]:
+    """The accounts of a session's rows: what is said of all of them is computed at once and read in one transfer.
 
-    ``row``: its index in the session; ``raw``: that row's own distribution, [1, V].
+    ``raw``: the model's distributions of its rows [R, V]; ``tokens``: what was committed, int64 [R, 1]; ``wanted``:
+    (row of the session, step, position) of each row that is traced; ``text``: of a token.
     """
-    stages = []
-    for visit in proposal.visits:
-        if row not in visit.rows:
-            continue
-        at = visit.rows.index(row)
-        before, after = visit.before.select([at]), visit.after.select([at])
-        left = torch.zeros(1, before.vocab_size, dtype=torch.bool, device=before.device)
-        left.scatter_(1, after.token_ids(), after.alive)
-        gone = before.alive & ~before.lookup(left)
-        removed = float((before.weights * gone).sum() / before.weights.sum())
-        stages.append(
-            StageTrace(
-                visit.node.name, visit.node.stage.kind, int(after.kept), removed,
-                float(before.entropy), float(after.entropy),
-                bool(after.rescued) if after.rescued is not None else False,
-                top(before, 0, text, count), top(after, 0, text, count),
-            )
+    visits, book = proposal.visits, Book(count)
+    book.measure(raw, visits)
+    changes = [book.change(visit) for visit in visits]
+    better, sure = (book.write(part) for part in _better(raw, book.head(raw), tokens))
+    prob, token_of = book.write(book.prob(raw, tokens)), book.write(tokens)
+    finals = [(rows, book.write(book.prob(law, tokens if len(rows) == len(tokens) else tokens[rows])))
+              for rows, law in proposal.laws]  # fmt: skip
+    book.read()
+
+    def account(row: int, step: int, position: int) -> StepTrace:
+        stages = []
+        for visit, (removed, rescued) in zip(visits, changes, strict=True):
+            if row not in visit.rows:
+                continue
+            at = visit.rows.index(row)
+            before, after = book.facts(visit.before, at, text), book.facts(visit.after, at, text)
+            stages.append(
+                StageTrace(
+                    visit.node.name, visit.node.stage.kind, after.kept, book.number(removed, at),
+                    before.entropy, after.entropy, bool(book.number(rescued, at)), before.top, after.top,
+                )
+            )  # fmt: skip
+        token = int(book.number(token_of, row))
+        rank = int(book.number(better, row)) if book.number(sure, row) else _rank(raw.logits[row], token)
+        final = next(book.number(place, rows.index(row)) for rows, place in finals if row in rows)
+        return StepTrace(
+            step, position, token, text(token), rank + 1, book.number(prob, row),
+            book.facts(raw, row, text).entropy, final, tuple(stages),
         )  # fmt: skip
-    chosen = torch.tensor([[token]], device=raw.device)
-    own = raw.logits.gather(1, chosen)
-    rank = int(((raw.logits > own) | ((raw.logits == own) & (raw.token_ids() < chosen))).sum()) + 1
-    law = next(law.select([rows.index(row)]) for rows, law in proposal.laws if row in rows)
-    return StepTrace(
-        step, position, token, text(token), rank, float(raw.logprob_of(chosen).exp()), float(raw.entropy),
-        float(law.logprob_of(chosen).exp()), tuple(stages),
-    )  # fmt: skip
+
+    return [account(*which) for which in wanted]
+
+
+def _better(raw: Dist, head: tuple[Tensor, Tensor], tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """[R, 1] each: how many of the model's favourites are better than a token; whether no other is."""
+    logits, ids = head
+    own = raw.logits.gather(-1, tokens)
+    better = (logits > own) | ((logits == own) & (ids < tokens))
+    return better.sum(-1, keepdim=True), (own > logits[:, -1:]) | (raw.columns <= logits.shape[1])
+
+
+def _rank(logits: Tensor, token: int) -> int:
+    """How many tokens are better than this one: logits [V], ties to the lower id."""
+    own = logits[token]
+    return int((logits[:token] >= own).sum() + (logits[token + 1 :] > own).sum())

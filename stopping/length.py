@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ..core.context import Context
 from ..core.stage import StoppingCriterion
+from ..core.vocab import Vocab
 
 
 class MaxTokens(StoppingCriterion):
@@ -22,6 +24,9 @@ class MaxTokens(StoppingCriterion):
     def check(self, ctx: Context) -> Tensor:
         return ctx.step >= self.n
 
+    def check_host(self, tokens: Sequence[int], prompt: int, start: int, vocab: Vocab) -> bool:
+        return len(tokens) - start >= self.n
+
 
 class MaxLength(StoppingCriterion):
     """Prompt and output together have n tokens. A row whose prompt is that long already ends after one token."""
@@ -33,6 +38,9 @@ class MaxLength(StoppingCriterion):
 
     def check(self, ctx: Context) -> Tensor:
         return ctx.lengths >= self.n
+
+    def check_host(self, tokens: Sequence[int], prompt: int, start: int, vocab: Vocab) -> bool:
+        return len(tokens) >= self.n
 
 
 class Timeout(StoppingCriterion):

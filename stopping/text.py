@@ -5,6 +5,7 @@ They see the generated text without special tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -33,6 +34,11 @@ class _Strings(StoppingCriterion):
 
     def check(self, ctx: Context) -> Tensor:
         return just_came(ctx.prepared(self), ctx)
+
+    def check_host(self, tokens: Sequence[int], prompt: int, start: int, vocab: Vocab) -> bool:
+        if vocab.tokenizer is None or len(tokens) <= prompt or tokens[-1] not in vocab.special_ids:
+            return False
+        return any(vocab.single(string) == tokens[-1] for string in self.strings)
 
 
 class Stop(_Strings):

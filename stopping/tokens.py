@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -48,6 +48,9 @@ class Eos(StoppingCriterion):
     def check(self, ctx: Context) -> Tensor:
         return just_came(ctx.prepared(self), ctx)
 
+    def check_host(self, tokens: Sequence[int], prompt: int, start: int, vocab: Vocab) -> bool:
+        return len(tokens) > prompt and tokens[-1] in (self.ids or vocab.eos_ids)
+
 
 class StopIds(StoppingCriterion):
     """One of these tokens has come. It stays in the output's tokens."""
@@ -62,6 +65,9 @@ class StopIds(StoppingCriterion):
 
     def check(self, ctx: Context) -> Tensor:
         return just_came(ctx.prepared(self), ctx)
+
+    def check_host(self, tokens: Sequence[int], prompt: int, start: int, vocab: Vocab) -> bool:
+        return len(tokens) > prompt and tokens[-1] in self.ids
 
 
 __all__ = ["Eos", "StopIds"]

@@ -19,10 +19,12 @@ from logitmill.core.rng import (
     folded,
     fresh_seed,
     philox,
+    philox_few,
     seed_words,
     stage_key,
     to_unit,
     uniform,
+    uniform_few,
 )  # fmt: skip
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -231,3 +233,29 @@ def test_the_global_generator_is_never_touched(seed: int) -> None:
     Noise([RowNoise(seed)], [0]).uniform(1)
     folded(seed, range(3))
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@given(st.lists(st.lists(st.integers(0, 2**32 - 1), min_size=6, max_size=6), min_size=1, max_size=40))
+def test_many_lanes_of_one_integer_equal_the_definition(rows: list[list[int]]) -> None:
+    columns = list(zip(*rows, strict=True))
+    got = philox_few(tuple(columns[:4]), tuple(columns[4:]))  # type: ignore[arg-type]
+    assert [list(words) for words in zip(*got, strict=True)] == [plain_philox(row[:4], row[4:]) for row in rows]
+
+
+@given(
+    st.lists(st.tuples(SEEDS, st.integers(0, 2**31), st.integers(0, 9)), min_size=1, max_size=9),
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 4),
+)
+def test_few_numbers_are_the_bits_of_many(places: list[tuple[int, int, int]], key: int, draws: int) -> None:
+    seeds = seed_words([seed for seed, _, _ in places])[:, None]
+    rest = torch.tensor([place[1:] for place in places])
+    expected = uniform(seeds, rest[:, :1], rest[:, 1:], key, torch.arange(draws))
+    assert torch.equal(torch.tensor(uniform_few(places, key, draws), dtype=torch.float64), expected)
+
+
+def test_more_rows_than_few_have_the_same_numbers() -> None:
+    rows = [RowNoise(seed) for seed in range(3000)]
+    crowd = Noise(rows, [4] * 3000).uniform(9)
+    assert torch.equal(crowd[:5], Noise([RowNoise(seed) for seed in range(5)], [4] * 5).uniform(9))
+    assert folded(5, range(3000))[:7] == folded(5, range(7))
