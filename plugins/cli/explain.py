@@ -13,9 +13,10 @@ from .output import FAILED, console, json_line, line, report
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ...core.account import Candidate
     from ...core.planner import Pipe, Plan
     from ...core.strategy import Strategy
-    from ...core.trace import Candidate, StageTrace, StepTrace
+    from ...core.trace import StageTrace, StepTrace
 
 #: how many candidates a trace holds
 MOST = 5

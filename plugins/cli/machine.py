@@ -118,6 +118,30 @@ def bitsandbytes() -> Iterator[Finding]:
                 yield Finding(subject, "ok", f"a layer runs, off by {off:.1%} from its own weights")
 
 
+def packed_layers() -> Iterator[Finding]:
+    """A small layer of each kind that torch's own kernels run on a CPU."""
+    import torch
+
+    from ...core.model.packed import Int4Linear, Int8Linear, int4_values, int8_values
+
+    weight = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+    inputs = torch.randn(4, 256, generator=torch.Generator().manual_seed(1)).bfloat16()
+    for kind in ("int4", "int8-packed"):
+        subject = f"{kind} on cpu"
+        try:
+            layer = Int4Linear.of(*int4_values(weight)) if kind == "int4" else Int8Linear(*int8_values(weight))
+            expected = inputs.float() @ layer.weight.float().T
+            off = float((layer(inputs).float() - expected).norm() / expected.norm())
+        except (RuntimeError, AttributeError) as error:  # another processor's torch may lack the kernel
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            yield Finding(subject, "note", reason, "load with another quantize here, nf4 for instance")
+            continue
+        if off > TOLERANCE:
+            yield Finding(subject, "fault", f"a layer is off by {off:.1%}", "load with another quantize here")
+        else:
+            yield Finding(subject, "ok", f"a layer runs, off by {off:.1%} from its own weights")
+
+
 def _layer_error(kind: str, device: str) -> float:
     """How far a quantized layer's output is from its weights' own, relative to its size."""
     import bitsandbytes

@@ -33,6 +33,7 @@ BUILTIN = {
     "stages": "List what a strategy can name, or describe one stage.",
     "plugins": "List the installed plugins.",
     "new-plugin": "Write a package of stages to start from.",
+    "bench": "Measure tokens a second, alone or beside another engine.",
     "doctor": "Look at this installation: what works, what to do about the rest.",
 }
 

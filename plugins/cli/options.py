@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,6 +26,7 @@ LOADING = (
     "batch_invariant",
     "reference",
     "trust_remote_code",
+    "compile",
 )
 
 
@@ -49,7 +52,7 @@ model_options = _all(
     click.option(
         "-q",
         "--quantize",
-        type=click.Choice(["nf4", "fp4", "int8", "none"]),
+        type=click.Choice(["nf4", "fp4", "int8", "int4", "int8-packed", "none"]),
         help="How the weights are held. Default: nf4.",
     ),
     click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps. Default: auto."),
@@ -61,6 +64,7 @@ model_options = _all(
     ),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model."),
     click.option("--batch-invariant", is_flag=True, help="The same tokens alone and in a batch, bit for bit; slower."),
+    click.option("--compile", is_flag=True, help="Compile the decoder step first: a minute or so."),
     click.option("--reference", is_flag=True, help="Run stage by stage as written, on the model's modules as loaded."),
     click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model."),
 )
@@ -93,16 +97,35 @@ strategy_options = _all(
 
 def open_engine(options: dict[str, Any]) -> Engine:
     """Load the model that the options name; its notes go to stderr. Raises ModelError."""
-    from ...core.engine import load
+    with unswept():
+        from ...core.engine import load
     from .output import note
 
     given = {name: options[name] for name in LOADING if options.get(name)}
     if given.get("quantize") == "none":
         given["quantize"] = None
-    engine = load(**given)
+    with unswept():
+        engine = load(**given)
     for line in engine.notes:
         note(f"note: {line}")
     return engine
+
+
+@contextmanager
+def unswept() -> Iterator[None]:
+    """Within it no garbage is collected, and what is there behind it is never looked through again.
+
+    A program of our own loads a million objects that stay to its end; looking for garbage among them takes half a
+    second.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.freeze()
+            gc.enable()
 
 
 def bounded(strategy: Strategy, tokens: int | None) -> Strategy:

@@ -1,0 +1,1 @@
+"""Other engines, each in a file that imports the standard library and that engine, no more."""
