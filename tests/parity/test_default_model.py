@@ -13,6 +13,8 @@ import pytest
 import torch
 
 import logitmill as lm
+from logitmill.core.engine import Engine
+from logitmill.core.model.runner import make_runner
 
 PROMPTS = [
     "A list of colors: red, blue", "The capital of France is", "Once upon a time", "def fibonacci(n):", "2 + 2 =",
@@ -61,9 +63,12 @@ def test_greedy_in_fp32(plain: Any, full: bool) -> None:
 
 
 def test_greedy_in_nf4(nf4: Any, full: bool) -> None:
-    """On the same quantized weights, the first 20 tokens, one by one: in bf16 another row count rounds otherwise."""
+    """On the same quantized weights and the model's own forward, the first 20 tokens, one by one: in bf16 another row
+    count rounds otherwise, and so does the lean step.
+    """
+    own = Engine(nf4.loaded, make_runner(nf4.model, rows=1, max_length=128, lean=False))
     for prompt in PROMPTS if full else PROMPTS[:3]:
-        assert list(nf4.generate(prompt, "greedy until max_tokens(20)").tokens) == theirs(nf4, prompt, 20)
+        assert list(own.generate(prompt, "greedy until max_tokens(20)").tokens) == theirs(nf4, prompt, 20)
 
 
 MENU = [
