@@ -108,7 +108,7 @@ def _compile_later(compile_now: Callable[..., Any], function: Callable[..., Any]
 def weightless() -> Iterator[None]:
     """For making a model on the meta device: layers without weights are not given random ones either.
 
-    There is nothing to give them to, and what torch does about it loads its compiler and a computer algebra (0.5 s).
+    There is nothing to give them to, and torch goes through Python for each of them to find that out.
     """
     import torch
 
