@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .columns import NEG_INF, WIDE, Columns
+from .columns import NEG_INF, Columns
 from .memory import keep_freed
 from .selection import best, fast_best, position
 
@@ -137,16 +137,6 @@ class Dist(Columns):
         if self._ranked is not None and self.looks and bool(mask[:, 0].all()):  # the best stay: nothing to rescue
             return self._reranked(torch.where(mask, self._ranked[0], NEG_INF))
         return self.keep(torch.empty_like(mask).scatter_(-1, self.order, mask))
-
-    def keep_above(self, threshold: Tensor) -> Dist:
-        """Remove logits below ``threshold`` (float32 [R, 1]); a row left with nothing keeps its best token."""
-        if self._ranked is not None:
-            return self.keep_ranked(self._ranked[0] >= threshold)
-        if self.looks and self.columns > WIDE:
-            head = self.narrow(FEW)
-            if bool((head.ranked_logits[:, -1:] < threshold).all()):  # NaN compares false
-                return head.keep_ranked(head.ranked_logits >= threshold)
-        return self.keep(self.logits >= threshold)
 
     def with_logits(self, logits: Tensor) -> Dist:
         """New logits [R, C] for the same columns.
@@ -298,4 +288,4 @@ class Dist(Columns):
         return dists[0]._like(torch.cat([d.logits for d in dists])[back], ids)
 
 
-__all__ = ["FEW", "NEG_INF", "WIDE", "Dist"]
+__all__ = ["FEW", "NEG_INF", "Dist"]

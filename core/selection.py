@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 WIDTH = 96  # columns a block
+_REMOVED = -3.5e38  # below every float32
 
 
 # -- the best k --------------------------------------------------------------------------------------------------------
@@ -21,9 +22,6 @@ def best(values: Tensor, k: int) -> Tensor:
     ``torch.topk`` promises no order among ties, so it is given keys without any.
     """
     return _keys(values).topk(k, dim=-1).indices
-
-
-_REMOVED = -3.5e38  # below every float32
 
 
 def _keys(values: Tensor) -> Tensor:
@@ -43,18 +41,17 @@ def fast_best(values: Tensor, k: int, maxima: Tensor | None) -> tuple[Tensor, Te
 
     A row's k best lie in those k of its blocks that have the best maxima: of every other block there are k tokens that
     are better than all of it. That leaves few columns to select from. With one more than k a look tells whether there
-    are ties to be put in order, which takes integer keys. ``maxima``: the ``tops`` of values, or None for few columns.
+    are ties to be put in order; 16-bit logits need no such look. ``maxima``: the ``tops`` of values, or None for few
+    columns.
     """
     if maxima is not None and maxima.shape[1] < 4 * (k + 1):  # too few blocks to leave many of them out
         maxima = None
-    if maxima is not None and _of_16_bits(maxima):
-        columns = _tied_in_blocks(values, k, maxima)
-        return values.gather(-1, columns), columns
-    found, columns = _in_blocks(values, k + 1, maxima)
-    if bool((found[:, 1:] == found[:, :-1]).any()):
-        columns = _tied_in_blocks(values, k, maxima)
-        return values.gather(-1, columns), columns
-    return found[:, :k], columns[:, :k]
+    if maxima is None or not _of_16_bits(maxima):
+        found, columns = _in_blocks(values, k + 1, maxima)
+        if not bool((found[:, 1:] == found[:, :-1]).any()):
+            return found[:, :k], columns[:, :k]
+    columns = _tied_in_blocks(values, k, maxima)
+    return values.gather(-1, columns), columns
 
 
 def _blocks(values: Tensor) -> Tensor:
@@ -80,13 +77,17 @@ def _tied_in_blocks(values: Tensor, k: int, maxima: Tensor | None) -> Tensor:
     if maxima is None:
         return best(values, k)
     top = maxima.topk(k + 1, dim=-1)
-    chosen = top.indices[:, :k].sort(-1).values  # the candidates stay in the order of their ids
-    candidates, firsts = _candidates(values, chosen)
-    at = _apart(candidates).topk(k, dim=-1).indices
+    columns = _of_blocks(values, k, top.indices[:, :k])
     last = top.values[:, k - 1 : k]  # a block that was left out for another of the same maximum may hold a tie of it
-    if bool(((last == top.values[:, k:]) & (candidates.gather(1, at[:, -1:]) == last)).any()):
-        candidates, firsts = _candidates(values, best(maxima, k).sort(-1).values)
-        at = _apart(candidates).topk(k, dim=-1).indices
+    if bool(((last == top.values[:, k:]) & (values.gather(1, columns[:, -1:]) == last)).any()):
+        columns = _of_blocks(values, k, best(maxima, k))
+    return columns
+
+
+def _of_blocks(values: Tensor, k: int, chosen: Tensor) -> Tensor:
+    """``best`` of the columns of the chosen blocks (int64 [R, k])."""
+    candidates, firsts = _candidates(values, chosen.sort(-1).values)  # in the order of their ids
+    at = _apart(candidates).topk(k, dim=-1).indices
     return firsts.gather(1, at // WIDTH) + at % WIDTH
 
 

@@ -28,7 +28,7 @@ from .quantize import (
     settle_dtype,
     settle_quantization,
 )
-from .quiet import first_line, import_libraries, quiet, weightless
+from .quiet import first_line, import_libraries, quiet
 from .spec import BY_BITSANDBYTES, PACKED_BITS, LoadedModel, ModelSpec, check_spec
 
 if TYPE_CHECKING:
@@ -164,18 +164,17 @@ def _model(folder: Path, spec: ModelSpec, quantize: str | None, dtype: torch.dty
     config = quantization_config(spec, quantize, dtype)
     # given as None it would hide the quantization that a checkpoint states for itself
     options = {} if config is None else {"quantization_config": config}
-    with weightless():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            device_map=placement,
-            max_memory=None if spec.max_memory is None else dict(spec.max_memory),
-            trust_remote_code=spec.trust_remote_code,
-            use_safetensors=None if spec.allow_pickle else True,
-            local_files_only=True,
-            output_loading_info=True,
-            **options,
-        )
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        dtype=dtype,
+        device_map=placement,
+        max_memory=None if spec.max_memory is None else dict(spec.max_memory),
+        trust_remote_code=spec.trust_remote_code,
+        use_safetensors=None if spec.allow_pickle else True,
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
+    )
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:

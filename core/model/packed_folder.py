@@ -20,7 +20,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from ..errors import ModelError
 from .convert import DONE, being_made
 from .packed import Int4Linear, Int8Linear, PackedLinear, Slice
-from .quiet import weightless
 
 VERSION = 2
 """Goes into the folder's name: raised when what lies in it changes."""
@@ -47,7 +46,7 @@ def load_packed(source: Path, folder: Path, dtype: torch.dtype) -> PreTrainedMod
     except (OSError, ValueError, SafetensorError):  # damaged since: it is made anew
         (folder / DONE).unlink(missing_ok=True)
         return None
-    with weightless(), torch.device("meta"):
+    with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(source)), dtype=dtype)
     for entry in plan:
         block = model.get_submodule(entry["block"])

@@ -75,18 +75,14 @@ def import_libraries(bitsandbytes: bool) -> None:
                     import bitsandbytes as _  # noqa: F401
             finally:
                 torch.compile = kept
-        _import_transformers()
+        import transformers
+        from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+        transformers.PreTrainedModel  # noqa: B018  their modules are imported by the access
+        transformers.GenerationMixin  # noqa: B018
     finally:
         if collecting:
             gc.enable()
-
-
-def _import_transformers() -> None:
-    import transformers
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
-
-    transformers.PreTrainedModel  # noqa: B018  their modules are imported by the access
-    transformers.GenerationMixin  # noqa: B018
 
 
 def _compile_later(compile_now: Callable[..., Any], function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -102,34 +98,6 @@ def _compile_later(compile_now: Callable[..., Any], function: Callable[..., Any]
         return compiled[0](*args, **keywords)
 
     return call
-
-
-@contextmanager
-def weightless() -> Iterator[None]:
-    """For making a model on the meta device: layers without weights are not given random ones either.
-
-    There is nothing to give them to, and torch goes through Python for each of them to find that out.
-    """
-    import torch
-
-    kinds: tuple[Any, ...] = (torch.nn.Embedding, torch.nn.Linear)
-    kept = {kind: kind.reset_parameters for kind in kinds}
-
-    def unless_meta(reset: Callable[[Any], None]) -> Callable[[Any], None]:
-        @functools.wraps(reset)
-        def call(layer: Any) -> None:
-            if not layer.weight.is_meta:
-                reset(layer)
-
-        return call
-
-    for kind, reset in kept.items():
-        kind.reset_parameters = unless_meta(reset)
-    try:
-        yield
-    finally:
-        for kind, reset in kept.items():
-            kind.reset_parameters = reset
 
 
 @contextmanager

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 from logitmill.core.model import progress
 from logitmill.core.model.progress import Bar
-from logitmill.core.model.quiet import _compile_later, first_line, weightless
+from logitmill.core.model.quiet import _compile_later, first_line
 
 
 class Terminal(io.StringIO):
@@ -69,15 +68,3 @@ def test_compiling_waits_for_the_first_call() -> None:
 def test_first_line_of_an_error() -> None:
     assert first_line(ValueError("one thing.\nand more")) == "one thing"
     assert first_line(KeyError()) == "KeyError"
-
-
-def test_layers_without_weights_get_none_and_others_do() -> None:
-    with weightless():
-        with torch.device("meta"):
-            made = torch.nn.Embedding(5, 3), torch.nn.Linear(3, 2)
-        own = torch.nn.Linear(3, 2)
-    assert [layer.weight.is_meta for layer in (*made, own)] == [True, True, False]
-    assert bool(own.weight.abs().sum() > 0)
-    with torch.device("meta"):
-        torch.nn.Linear(3, 2)  # as before, random or not
-    assert torch.nn.Linear.reset_parameters.__module__ == "torch.nn.modules.linear"
