@@ -35,6 +35,11 @@ def _rescue(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(dead & top, old, new), dead
 
 
+def _is_prefix(mask: Tensor) -> bool:
+    """Whether each row of ``mask`` (bool [R, C]) is true up to some column, the first at least, and false behind it."""
+    return bool(mask[:, 0].all()) and not bool((mask[:, 1:] > mask[:, :-1]).any())
+
+
 class Dist(Columns):
     """Next-token distributions of R rows over C columns. Immutable: every change makes a new one."""
 
@@ -134,7 +139,7 @@ class Dist(Columns):
 
     def keep_ranked(self, mask: Tensor) -> Dist:
         """``keep`` with ``mask`` given in ``order`` (bool [R, C])."""
-        if self._ranked is not None and self.looks and bool(mask[:, 0].all()):  # the best stay: nothing to rescue
+        if self._ranked is not None and self.looks and _is_prefix(mask):  # the best stay: nothing to rescue
             return self._reranked(torch.where(mask, self._ranked[0], NEG_INF))
         return self.keep(torch.empty_like(mask).scatter_(-1, self.order, mask))
 

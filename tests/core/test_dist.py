@@ -201,3 +201,18 @@ def test_derived_values_are_computed_once() -> None:
     changed = dist.keep(torch.ones(8, dtype=torch.bool))
     first: Tensor = changed.order
     assert first is not dist.order  # a change is a new Dist, with values of its own
+
+
+def test_a_ranked_dist_may_lose_any_of_its_candidates() -> None:
+    """Not only the last ones: what is behind them in order, and what is removed, must still be known."""
+    logits = torch.randn(2, 5000, generator=torch.Generator().manual_seed(0))
+    head = Dist(logits).narrow(8)
+    mask = torch.zeros(2, 8, dtype=torch.bool)
+    mask[:, [0, 2, 7]] = True
+    cut = head.keep_ranked(mask)
+    best = logits.sort(-1, descending=True).indices
+    left = cut.narrow(3)
+    assert left.token_ids().sort(-1).values.tolist() == best[:, [0, 2, 7]].sort(-1).values.tolist()
+    again = cut.with_logits(torch.zeros_like(cut.logits))
+    assert again.kept.tolist() == [[3], [3]], "what was removed must not come back"
+    assert cut.order[:, :3].tolist() == head.order[:, [0, 2, 7]].tolist()
