@@ -66,12 +66,7 @@ class Head:
 
         The ``least`` best (a number, or int64 [R, 1]) stay, and all where p is a tensor and 1.
         """
-        keep = self.mass_before < p
-        if isinstance(least, Tensor):
-            keep = keep | (torch.arange(keep.shape[1], device=keep.device) < least)
-        else:
-            keep[:, :least] = True
-        self.keep(keep | (p >= 1.0) if isinstance(p, Tensor) else keep)
+        self.keep(with_best(self.mass_before < p, p, least))
 
     def above(self, difference: float, least: int) -> None:
         """Keep logits of at least the best one plus ``difference``, and the ``least`` best."""
@@ -92,4 +87,16 @@ class Head:
         return None if law is None else (law, draw(law, uniform))
 
 
-__all__ = ["Head"]
+def with_best(keep: Tensor, p: Any, least: Any) -> Tensor:
+    """``keep`` (bool [R, n], best first; written to) with the ``least`` best (a number, or int64 [R, 1]).
+
+    And with all where the share ``p`` that it was cut by is a tensor and 1.
+    """
+    if isinstance(least, Tensor):
+        keep = keep | (torch.arange(keep.shape[1], device=keep.device) < least)
+    else:
+        keep[:, :least] = True
+    return keep | (p >= 1.0) if isinstance(p, Tensor) else keep
+
+
+__all__ = ["Head", "with_best"]

@@ -12,7 +12,7 @@ from ..core.context import Context
 from ..core.dist import FEW, Dist
 from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
-from ..core.tail import Head
+from ..core.tail import Head, with_best
 
 
 class TopP(LogitsProcessor):
@@ -43,12 +43,12 @@ class TopP(LogitsProcessor):
         if not isinstance(self.p, Tensor) and self.p >= 1.0:
             return dist
         if self.dialect == "hf":
-            return dist.keep_ranked(self._at_least(self._from_below(dist)))
+            return dist.keep_ranked(with_best(self._from_below(dist), self.p, self.min_keep))
         if dist.is_wide and not dist.is_sorted:
             cut = self._without_order(dist)
             if cut is not None:
                 return cut
-        return dist.keep_ranked(self._at_least(dist.mass_before.float() < self.p))
+        return dist.keep_ranked(with_best(dist.mass_before.float() < self.p, self.p, self.min_keep))
 
     def on_head(self, head: Head, ctx: Context) -> bool:
         if self.dialect == "hf":
@@ -58,17 +58,6 @@ class TopP(LogitsProcessor):
         head.share(self.p, self.min_keep)
         return True
 
-    def _at_least(self, keep: Tensor) -> Tensor:
-        """``keep`` (bool [R, n] in descending order) with the ``min_keep`` best, and with all where p is 1."""
-        if isinstance(self.min_keep, Tensor):
-            keep = keep | (torch.arange(keep.shape[1], device=keep.device) < self.min_keep)
-        else:
-            keep[:, : self.min_keep] = True
-        return self._all_at_one(keep)
-
-    def _all_at_one(self, keep: Tensor) -> Tensor:
-        return keep | (self.p >= 1.0) if isinstance(self.p, Tensor) else keep
-
     def _without_order(self, dist: Dist) -> Dist | None:
         """The same cut from the best tokens alone, or by sums; None where neither decides it."""
         share = torch.as_tensor(self.p, dtype=torch.float32).expand(dist.rows, 1)
@@ -76,7 +65,7 @@ class TopP(LogitsProcessor):
         if not alone or not bool((dist.spread(FEW) < 0.5 * share).any()):
             head = dist.narrow(FEW)
             likely = dist.mass_before_best(head, share).float() < share
-            keep = self._at_least(likely.clone())
+            keep = with_best(likely.clone(), self.p, self.min_keep)
             if not bool(keep[:, -1].any()):
                 return head.keep_ranked(keep)
             alone = bool((likely == keep).all())
