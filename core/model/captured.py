@@ -11,7 +11,7 @@ changed, or turns out to be one that cannot be captured: then steps run as they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from .slots import SlotCache, Step
+from .standing import hooks, moved_by_accelerate, on_one_device, tensors
 
 UNIT = 256
 """Attention of a captured step reads a multiple of so many positions."""
@@ -151,23 +152,13 @@ class CapturedDecode:
 
 def capturable(model: PreTrainedModel) -> bool:
     """Whether a step of ``model`` may be captured: it lies on one device, and nobody hooks into its forward."""
-    if len({tensor.device for tensor in _tensors(model)}) != 1:
-        return False
-    return not any(
-        hasattr(module, "_hf_hook") or module._forward_hooks or module._forward_pre_hooks for module in model.modules()
-    )
+    return on_one_device(model) and not moved_by_accelerate(model) and not any(map(hooks, model.modules()))
 
 
 def _look(model: nn.Module) -> tuple[dict[str, nn.Module], Sequence[int]]:
     """What a recording goes by: the modules, how many hooks they have, and where the weights lie."""
     modules = dict(model.named_modules())
-    hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules.values())
-    return modules, [hooks, *(tensor.data_ptr() for tensor in _tensors(model))]
-
-
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
+    return modules, [sum(map(hooks, modules.values())), *(tensor.data_ptr() for tensor in tensors(model))]
 
 
 # -- what must not be captured -----------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Several of bitsandbytes' 4-bit layers as one, exactly: their bytes and scales behind one another.
+"""Several linear layers as one, of which they become views: dense ones, and bitsandbytes' 4-bit ones, exactly.
 
-A weight's 4-bit values lie row by row, two in a byte, and each 64 of them share a scale (``absmax``). Where the
+A 4-bit weight's values lie row by row, two in a byte, and each 64 of them share a scale (``absmax``). Where the
 columns are a multiple of 64, a row ends where a block does, so the rows of several layers are the rows of one, bit for
 bit. That does not hold where the scales are quantized themselves (``double_quant``): their mean is taken off, layer by
 layer.
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from .packed import Slice
 
@@ -93,4 +94,27 @@ def _as_views(whole: Any, layers: Sequence[Any], rows: Sequence[int], scales: Se
         row, byte, scale = row + count, byte + size, scale + own
 
 
-__all__ = ["joined"]
+class DenseLinear(nn.Module):
+    """Several ``nn.Linear`` in one: they become views of its weight, ``[out_features, in_features]``."""
+
+    def __init__(self, layers: list[nn.Linear]) -> None:
+        super().__init__()
+        self.in_features, self.out_features = layers[0].in_features, sum(layer.out_features for layer in layers)
+        self.weight = nn.Parameter(torch.cat([layer.weight.data for layer in layers]), requires_grad=False)
+        biases = [layer.bias.data for layer in layers if layer.bias is not None]
+        self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
+        start = 0
+        for layer in layers:
+            stop = start + layer.out_features
+            layer.weight.data = self.weight.data[start:stop]
+            if self.bias is not None:
+                layer.bias.data = self.bias.data[start:stop]
+            layer.part_of = Slice(self, start, stop)  # type: ignore[assignment]  # read by core.model.lean
+            start = stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., in_features]`` to ``[..., out_features]``."""
+        return functional.linear(x, self.weight, self.bias)
+
+
+__all__ = ["DenseLinear", "joined"]

@@ -12,7 +12,7 @@ and runs its own forward from then on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from ..transfer import to_device
 from .lean_attention import Attention, Heads, OverSlots, SideBySide
 from .packed import OneDnnLinear, PackedLinear, Product, Slice
 from .slots import SlotCache, SlotLayer, Step
+from .standing import hooks, moved_by_accelerate, on_one_device
 
 FAMILY = {
     "LlamaForCausalLM": "llama",
@@ -46,9 +47,9 @@ def misfit(model: PreTrainedModel) -> str | None:
     config: Any = model.config
     if config.hidden_act != "silu":
         return f"its activation is {config.hidden_act}"
-    if len({tensor.device for tensor in _tensors(model)}) != 1:
+    if not on_one_device(model):
         return "it lies on more than one device"
-    if any(hasattr(module, "_hf_hook") for module in model.modules()):
+    if moved_by_accelerate(model):
         return "accelerate moves its weights"
     norms = [module.weight.dtype for module in model.modules() if type(module).__name__.endswith("RMSNorm")]
     if {*norms} - {model.get_input_embeddings().weight.dtype}:
@@ -80,18 +81,16 @@ class LeanDecoder:
         self._head = _product(model.lm_head, self._body.embed_tokens.weight.dtype)
         self._norm = _Norm(self._body.norm)
         self._compiled: Callable[[Tensor, SlotCache, Tensor, Attention], Tensor] | None = None
-        self._seen, self._weights = _modules(model), _weights(model)
+        self._seen = dict(model.named_modules())
+        self._weights = _weights(self._seen)
 
     @property
     def unchanged(self) -> bool:
         """Whether the model still consists of the modules and weights this was made from, none of them hooked."""
         return (
-            _modules(self.model) == self._seen
-            and _weights(self.model) == self._weights
-            and not any(
-                module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-                for module in self._seen.values()
-            )
+            dict(self.model.named_modules()) == self._seen
+            and _weights(self._seen) == self._weights
+            and not any(hooks(module) or "forward" in vars(module) for module in self._seen.values())
         )
 
     def __call__(self, ids: Tensor, cache: SlotCache, step: Step, keep: int = 0) -> Tensor:
@@ -247,23 +246,14 @@ def _product(layer: Any, dtype: torch.dtype) -> Product:
     return made
 
 
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
-
-
-def _weights(model: nn.Module) -> list[tuple[int, torch.dtype, int]]:
+def _weights(modules: Mapping[str, nn.Module]) -> list[tuple[int, torch.dtype, int]]:
     """Where each weight lies, its dtype, and how often it was written to: norms are held in another form here.
 
     bitsandbytes' layers are asked themselves, and lay their weights out anew at their first product.
     """
-    own = [module for module in model.modules() if not type(module).__module__.startswith("bitsandbytes")]
+    own = [module for module in modules.values() if not type(module).__module__.startswith("bitsandbytes")]
     held = [tensor for module in own for tensor in (*module._parameters.values(), *module._buffers.values())]
     return [(tensor.data_ptr(), tensor.dtype, tensor._version) for tensor in held if tensor is not None]
-
-
-def _modules(model: nn.Module) -> dict[str, nn.Module]:
-    return dict(model.named_modules())
 
 
 __all__ = ["LeanDecoder", "groups", "misfit"]

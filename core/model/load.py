@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,11 +72,9 @@ def load_model(spec: ModelSpec) -> LoadedModel:
             model = _model(folder, spec, quantize, dtype, device)
             if quantize is None and own is None and spec.repack and device == "cpu":
                 from .pack import repack  # it needs the libraries
-                from .pages import settle
 
                 repack(model)
-                settle(model)
-                release(model, sum(file.stat().st_size for file in files))
+                _settle(model, files)
             elif spec.repack and device.startswith("cuda"):
                 from .pack import fuse
 
@@ -220,29 +218,34 @@ def _packed(
     from .gguf import read_gguf
     from .gguf_values import GgufValues
     from .packed_folder import load_packed, packed_name, save_packed
-    from .pages import settle
 
+    files = weight_files(folder, spec.allow_pickle)
     if not found.path.is_file():
         model = _model(folder, spec, None, dtype, "cpu")
         notes += pack.quantize(model, PACKED_BITS[quantize])
-        settle(model)
-        release(model, sum(file.stat().st_size for file in weight_files(folder, spec.allow_pickle)))
+        _settle(model, files)
         return model
     kept = folder / packed_name(quantize, dtype)
     ready = load_packed(folder, kept, dtype)
     if ready is not None:
-        settle(ready)
-        release(ready, sum(file.stat().st_size for file in kept.iterdir()))
+        _settle(ready, list(kept.iterdir()))
         return ready
     model = _model(folder, spec, None, dtype, "cpu")
     values = GgufValues(found.path, read_gguf(found.path))
     embedding = next(name for name, module in model.named_modules() if module is model.get_input_embeddings())
     notes += pack.quantize(model, PACKED_BITS[quantize], lambda name: values.of_layer(folder, name, embedding))
     problem = save_packed(model, folder, kept, dtype)
-    settle(model)
-    release(model, sum(file.stat().st_size for file in weight_files(folder, spec.allow_pickle)))
+    _settle(model, files)
     notes += [problem] if problem else []
     return model
+
+
+def _settle(model: PreTrainedModel, files: Sequence[Path]) -> None:
+    """Packed weights into huge pages, and ``files`` that little is left in let go."""
+    from .pages import settle
+
+    settle(model)
+    release(model, sum(file.stat().st_size for file in files))
 
 
 def _tokenizer(folder: Path, name: str, spec: ModelSpec) -> PreTrainedTokenizerBase:

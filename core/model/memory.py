@@ -20,11 +20,9 @@ def release(model: nn.Module, mapped: int) -> None:
     A file stays mapped as long as one tensor lies in it: where the rest was converted, that may be norms of a few
     kilobytes. What the C library keeps of freed weights is of no use to anybody either.
     """
-    from .packed import PackedLinear
+    from .packed import StandIn
 
-    loose = [
-        module for module in model.modules() if not isinstance(module, PackedLinear)
-    ]  # those lie where they should
+    loose = [module for module in model.modules() if not isinstance(module, StandIn)]  # those lie where they should
     own = [tensor for module in loose for tensor in (*module._parameters.values(), *module._buffers.values())]
     held = list({id(tensor): tensor for tensor in own if tensor is not None and _foreign(tensor)}.values())
     if sum(tensor.numel() * tensor.element_size() for tensor in held) < SHARE * mapped:

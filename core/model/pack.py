@@ -14,18 +14,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from .joined import joined
+from .int_values import int4_values, int8_values
+from .joined import DenseLinear, joined
 from .lean import groups
 from .packed import (
     COLUMNS_INT8,
     GROUP,
-    DenseLinear,
     Int4Linear,
     Int8Linear,
     OneDnnLinear,
     PackedLinear,
-    int4_values,
-    int8_values,
 )
 
 Layer = tuple[Tensor, Tensor | None]

@@ -10,6 +10,7 @@ does not depend on how many rows there are.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,17 +38,17 @@ BLOCK = 64
 class Slice:
     """The outputs ``start .. stop - 1`` of a layer. No module, so that a part does not own the layer it is of."""
 
-    whole: nn.Module
+    whole: Any
     start: int
     stop: int
 
 
-class PackedLinear(nn.Module):
-    """What the packed layers share: a stand-in for ``nn.Linear`` that inference alone needs."""
+class StandIn(nn.Module, ABC):
+    """In the place of an ``nn.Linear``, for inference alone: it is saved as the layer that it stands for, passes no
+    gradient and takes no other weights, and says so.
+    """
 
     bias: Tensor | None
-    dtype: torch.dtype = torch.bfloat16
-    """What ``product`` takes and gives."""
     part_of: Slice | None = None
     """What it is a part of."""
 
@@ -57,35 +58,15 @@ class PackedLinear(nn.Module):
         self.register_buffer("bias", bias)
 
     @property
+    @abstractmethod
     def weight(self) -> Tensor:
         """``[out_features, in_features]``, dense, made anew."""
-        raise NotImplementedError
-
-    def __getstate__(self) -> dict[str, Any]:  # for copies and pickles: each buffer by itself
-        return self.__dict__ | {"_buffers": {name: _cloned(each) for name, each in self._buffers.items()}}
-
-    def part(self, start: int, stop: int) -> nn.Module:
-        """A layer of the outputs ``start .. stop - 1`` over the same memory, with ``part_of`` set."""
-        return LinearPart(Slice(self, start, stop))
-
-    def product(self) -> Product:
-        """The bare multiplication, ``[n, in_features]`` to ``[n, out_features]``, contiguous and in ``self.dtype``.
-
-        It holds the weights by themselves: a module looks each of them up by name, which a step does 120 times a token.
-        """
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[..., in_features]`` to ``[..., out_features]``, in the dtype of ``x``.
-
-        Raises RuntimeError where a gradient is wanted.
-        """
-        if x.requires_grad and torch.is_grad_enabled():
-            raise RuntimeError(f"{type(self).__name__} passes no gradient: {INSTEAD}")
-        return self.product()(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+    def __getstate__(self) -> dict[str, Any]:  # for copies and pickles: each buffer by itself
+        return self.__dict__ | {"_buffers": {name: _cloned(each) for name, each in self._buffers.items()}}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weight":
@@ -96,10 +77,37 @@ class PackedLinear(nn.Module):
         rest[-1].append(f"{prefix[:-1]} is packed for inference: {INSTEAD}")
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        """Saved as the dense layer that it stands for: a layout is this processor's and this torch's."""
+        """Dense: a layout is this processor's and this torch's."""
         destination[prefix + "weight"] = self.weight
         if self.bias is not None:
             destination[prefix + "bias"] = self.bias
+
+
+class PackedLinear(StandIn):
+    """What the packed layers share."""
+
+    dtype: torch.dtype = torch.bfloat16
+    """What ``product`` takes and gives."""
+
+    def part(self, start: int, stop: int) -> StandIn:
+        """A layer of the outputs ``start .. stop - 1`` over the same memory, with ``part_of`` set."""
+        return LinearPart(self, start, stop)
+
+    @abstractmethod
+    def product(self) -> Product:
+        """The bare multiplication, ``[n, in_features]`` to ``[n, out_features]``, contiguous and in ``self.dtype``.
+
+        It holds the weights by themselves: a module looks each of them up by name, which a step does 120 times a token.
+        """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., in_features]`` to ``[..., out_features]``, in the dtype of ``x``.
+
+        Raises RuntimeError where a gradient is wanted.
+        """
+        if x.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(f"{type(self).__name__} passes no gradient: {INSTEAD}")
+        return self.product()(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
 
 
 class OneDnnLinear(PackedLinear):
@@ -148,7 +156,7 @@ class Int4Linear(QuantizedLinear):
 
     ``packed`` is uint8, torch's own layout; ``scales`` is bfloat16 ``[groups, out_features, 2]``, scale and zero.
     With ``repeats`` 2 each weight is the sum of two such products, the columns of the second behind those of the first:
-    an eight-bit value in its high and its low half (see ``int8_as_int4``).
+    an eight-bit value in its high and its low half (see ``int_values.int8_as_int4``).
     """
 
     packed: Tensor
@@ -188,7 +196,7 @@ class Int4Linear(QuantizedLinear):
         rows, product = torch.eye(self.in_features, dtype=torch.bfloat16).split(256), self._unbiased()
         return torch.cat([product(part.contiguous()) for part in rows]).t().contiguous()
 
-    def part(self, start: int, stop: int) -> nn.Module:
+    def part(self, start: int, stop: int) -> StandIn:
         if start % BLOCK or stop % BLOCK:
             return super().part(start, stop)
         bias = None if self.bias is None else self.bias[start:stop]
@@ -227,7 +235,7 @@ class Int8Linear(QuantizedLinear):
     def weight(self) -> Tensor:
         return self.values.to(torch.bfloat16) * self.scale[:, None]
 
-    def part(self, start: int, stop: int) -> nn.Module:
+    def part(self, start: int, stop: int) -> StandIn:
         bias = None if self.bias is None else self.bias[start:stop]
         made = Int8Linear(self.values[start:stop], self.scale[start:stop], bias)  # a copy, where rows are not aligned
         made.part_of = Slice(self, start, stop)
@@ -251,109 +259,23 @@ def _aligned(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.data_ptr() % ALIGNED else tensor
 
 
-class LinearPart(nn.Module):
+class LinearPart(StandIn):
     """Some outputs of a layer that is computed whole: what a model's own ``q_proj`` is where q, k and v are one
     product. It costs the whole product, so a step that wants all of them asks the layer itself.
     """
 
-    def __init__(self, part_of: Slice) -> None:
-        super().__init__()
-        self.part_of = part_of
-        self.in_features, self.out_features = int(part_of.whole.in_features), part_of.stop - part_of.start  # type: ignore[arg-type]
+    part_of: Slice
+
+    def __init__(self, whole: PackedLinear, start: int, stop: int) -> None:
+        super().__init__(whole.in_features, stop - start, None if whole.bias is None else whole.bias[start:stop])
+        self.part_of = Slice(whole, start, stop)
 
     @property
     def weight(self) -> Tensor:
-        """``[out_features, in_features]``, dense, made anew."""
-        weight: Tensor = self.part_of.whole.weight  # type: ignore[assignment]
-        return weight[self.part_of.start : self.part_of.stop]
-
-    @property
-    def bias(self) -> Tensor | None:
-        """``[out_features]``."""
-        bias: Tensor | None = self.part_of.whole.bias  # type: ignore[assignment]
-        return None if bias is None else bias[self.part_of.start : self.part_of.stop]
+        whole: Tensor = self.part_of.whole.weight
+        return whole[self.part_of.start : self.part_of.stop]
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., in_features]`` to ``[..., out_features]``."""
         whole: Tensor = self.part_of.whole(x)
         return whole[..., self.part_of.start : self.part_of.stop]
-
-    def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}"
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        destination[prefix + "weight"] = self.weight
-        if self.bias is not None:
-            destination[prefix + "bias"] = self.bias
-
-
-class DenseLinear(nn.Module):
-    """Several ``nn.Linear`` in one: they become views of its weight, ``[out_features, in_features]``."""
-
-    def __init__(self, layers: list[nn.Linear]) -> None:
-        super().__init__()
-        self.in_features, self.out_features = layers[0].in_features, sum(layer.out_features for layer in layers)
-        self.weight = nn.Parameter(torch.cat([layer.weight.data for layer in layers]), requires_grad=False)
-        biases = [layer.bias.data for layer in layers if layer.bias is not None]
-        self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
-        start = 0
-        for layer in layers:
-            stop = start + layer.out_features
-            layer.weight.data = self.weight.data[start:stop]
-            if self.bias is not None:
-                layer.bias.data = self.bias.data[start:stop]
-            layer.part_of = Slice(self, start, stop)  # type: ignore[assignment]  # read by core.model.lean
-            start = stop
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[..., in_features]`` to ``[..., out_features]``."""
-        return functional.linear(x, self.weight, self.bias)
-
-
-# -- from floats -------------------------------------------------------------------------------------------------------
-
-
-def int4_values(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(values 0 to 15 ``[n, k]``, scale and zero ``[n, k / 32]`` in bfloat16) of a weight ``[n, k]``.
-
-    From the least to the largest weight of a group in 15 steps; then scale and zero are fitted to those values by least
-    squares and the values rounded once more, which takes a tenth off the squared error.
-    """
-    rows, columns = weight.shape
-    groups = weight.float().view(rows, columns // GROUP, GROUP)
-    low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
-    scale = ((high - low) / 15).clamp_(min=1e-8)
-    values = ((groups - low) / scale).round_().clamp_(0, 15)
-    scale, zero = _fitted(groups, values, scale, low + 8 * scale)
-    values = ((groups - zero) / scale + 8).round_().clamp_(0, 15)
-    return values.view(rows, columns).to(torch.uint8), scale[..., 0].bfloat16(), zero[..., 0].bfloat16()
-
-
-def _fitted(groups: Tensor, values: Tensor, scale: Tensor, zero: Tensor) -> tuple[Tensor, Tensor]:
-    """The scale and zero that fit ``values`` best, rounded to bfloat16; groups of one value keep what they have."""
-    centred = values - 8
-    mean, mean_weight = centred.mean(-1, keepdim=True), groups.mean(-1, keepdim=True)
-    spread = (centred - mean).square().sum(-1, keepdim=True)
-    shared = ((centred - mean) * (groups - mean_weight)).sum(-1, keepdim=True)
-    fitted = shared / spread.clamp(min=1e-12)
-    good = (spread > 0) & (fitted > 0)
-    scale = torch.where(good, fitted, scale).bfloat16().float().clamp_(min=1e-30)
-    return scale, torch.where(good, mean_weight - scale * mean, zero).bfloat16().float()
-
-
-def int8_values(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(int8 ``[n, k]``, scale ``[n]`` in bfloat16) of a weight ``[n, k]``: symmetric, by the largest of a row."""
-    weight = weight.float()
-    scale = (weight.abs().amax(-1, keepdim=True) / 127).clamp_(min=1e-30).bfloat16().float()
-    return (weight / scale).round_().clamp_(-127, 127).to(torch.int8), scale[:, 0].bfloat16()
-
-
-def int8_as_int4(values: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Eight-bit values (int8 ``[n, k]``, ``scale`` ``[n, k / 32]``) as the sum of two products of four bits.
-
-    Returns (values ``[n, 2 k]``, scale and zero ``[n, k / 16]``): v = 16 * (h - 8) + l with both halves in 0 to 15, the
-    first with 16 times the scale, the second with a zero of 8 scales. Nothing is rounded.
-    """
-    unsigned = values.to(torch.int16) + 128
-    halves = torch.cat([unsigned >> 4, unsigned & 15], -1).to(torch.uint8)
-    return halves, torch.cat([16 * scale, scale], -1), torch.cat([torch.zeros_like(scale), 8 * scale], -1)

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 
 from ..errors import ModelError
 from .convert import DONE, being_made
-from .packed import Int4Linear, Int8Linear, PackedLinear, Slice
+from .packed import Int4Linear, Int8Linear, PackedLinear, Slice, StandIn
 
 VERSION = 2
 """Goes into the folder's name: raised when what lies in it changes."""
@@ -100,7 +100,7 @@ def _described(model: PreTrainedModel) -> tuple[list[dict[str, Any]], dict[str, 
             entry, _ = parts[id(whole)]
             entry["names"].append(name)
             entry["ranges"].append([part.start, part.stop] if isinstance(part, Slice) else [0, whole.out_features])
-    packed = {id(module) for module in model.modules() if isinstance(module, PackedLinear)}
+    packed = {id(module) for module in model.modules() if isinstance(module, StandIn)}
     for path, module in model.named_modules(remove_duplicate=False):
         if id(module) in packed:
             continue

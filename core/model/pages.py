@@ -30,7 +30,7 @@ def settle(model: nn.Module) -> None:
         for module in model.modules():
             part = getattr(module, "part_of", None)
             if isinstance(part, Slice) and isinstance(module, QuantizedLinear):
-                fresh = part.whole.part(part.start, part.stop)  # type: ignore[operator]  # a packed layer's
+                fresh = part.whole.part(part.start, part.stop)
                 module._buffers.update(fresh._buffers)
     _collapse(layer.packed for layer in layers if isinstance(layer, OneDnnLinear))
 

@@ -92,10 +92,7 @@ class SlotRunner:
                 f"cannot keep {start} of {self.lengths[row]} positions for a prompt of {len(tokens)} tokens"
             )
         self._check_length(len(tokens))
-        if self.lean is not None and not self.lean.unchanged:
-            self.lean = None
-        if self.captured is not None:
-            self.captured.check()
+        self._look()
         self._reserve(row + 1, len(tokens))
         self._set_length(row, start)
         self._written[row] = max(self._written[row], len(tokens))
@@ -110,10 +107,11 @@ class SlotRunner:
     @torch.no_grad()
     def prefill_many(self, first: int, prompts: Sequence[Sequence[int]]) -> Tensor | None:
         """See ``Runner.prefill_many``."""
-        if self.alone or self.batch_invariant or self.lean is None or not self.lean.unchanged:
+        if self.alone or self.batch_invariant:
             return None
-        if self.captured is not None:
-            self.captured.check()
+        self._look()
+        if self.lean is None:
+            return None
         self._check_row(first + len(prompts) - 1)
         self._check_length(max(map(len, prompts)))
         self._reserve(first + len(prompts), max(map(len, prompts)))
@@ -200,6 +198,13 @@ class SlotRunner:
         scratch.reserve(1, len(tokens))
         for piece in self._pieces(scratch, 0, tokens, 0, chunk, keep=0):
             yield piece[0].float()
+
+    def _look(self) -> None:
+        """Before a prompt: steps that were made from the model are given up where it has been changed since."""
+        if self.lean is not None and not self.lean.unchanged:
+            self.lean = None
+        if self.captured is not None:
+            self.captured.check()
 
     def _pieces(
         self, cache: SlotCache, row: int, tokens: Sequence[int], start: int, chunk: int, *, keep: int

@@ -122,7 +122,8 @@ def packed_layers() -> Iterator[Finding]:
     """A small layer of each kind that torch's own kernels run on a CPU."""
     import torch
 
-    from ...core.model.packed import Int4Linear, Int8Linear, int4_values, int8_values
+    from ...core.model.int_values import int4_values, int8_values
+    from ...core.model.packed import Int4Linear, Int8Linear
 
     weight = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
     inputs = torch.randn(4, 256, generator=torch.Generator().manual_seed(1)).bfloat16()

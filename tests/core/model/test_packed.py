@@ -10,17 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from logitmill.core.model.int_values import int4_values, int8_as_int4, int8_values
+from logitmill.core.model.joined import DenseLinear
 from logitmill.core.model.packed import (
     GROUP,
-    DenseLinear,
     Int4Linear,
     Int8Linear,
     LinearPart,
     OneDnnLinear,
     PackedLinear,
-    int4_values,
-    int8_as_int4,
-    int8_values,
 )
 
 
