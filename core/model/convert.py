@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from ..errors import ModelError
+from .checkpoint import read_config, read_tensors, weight_files
 from .gguf import GgufHeader, read_gguf
 from .gguf_tokenizer import check_gguf_tokenizer, gguf_eos_ids, gguf_tokenizer
 from .progress import Bar
@@ -92,13 +93,16 @@ def _content_key(path: Path, stat: os.stat_result) -> str:
 
 
 def converted(path: Path, name: str) -> Path:
-    """The folder that ``path``, a GGUF file, was converted to, converting it first where that has not been done.
+    """The folder that ``path``, a GGUF file, was converted to, converting it first where that has not been done, or
+    where what was made has been damaged since.
 
     Raises ModelError for a broken file, an architecture transformers does not convert, too little memory or disk.
     """
     folder = cache_folder() / "gguf" / f"{path.stem[:40]}-{file_key(path)}"
     if (folder / DONE).is_file():
-        return folder
+        if _is_sound(folder):
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
     header = read_gguf(path)
     check_gguf_tokenizer(path, header)
     needed = 4 * header.parameters
@@ -106,6 +110,18 @@ def converted(path: Path, name: str) -> Path:
     with being_made(folder, needed) as partial, Bar(f"converting {name} (once)") as bar:
         _convert(path, header, partial, bar)
     return folder
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether the configuration and the weights of a folder can be read."""
+    try:
+        read_config(folder)
+        files = weight_files(folder, allow_pickle=False)
+        for file in files:
+            read_tensors(file)
+    except ModelError:
+        return False
+    return bool(files)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +45,7 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     found = find_model(spec)
     import_libraries(bitsandbytes=spec.quantize in BY_BITSANDBYTES)
     device = settle_device(spec)
-    folder = _converted(found, spec) if found.path.is_file() else found.path
+    folder = converted(found.path, found.name) if found.path.is_file() else found.path
     notes = [*found.notes, *_conversion_notes(folder)]
     config = read_config(folder)
     check_causal(config, found.name, spec.trust_remote_code)
@@ -82,19 +81,6 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     notes += warnings
     model.requires_grad_(False)
     return _described(found, model, tokenizer, quantize or own, dtype, notes)
-
-
-def _converted(found: Found, spec: ModelSpec) -> Path:
-    """The folder of a converted GGUF file; one that was damaged since is made anew."""
-    folder = converted(found.path, found.name)
-    try:
-        read_config(folder)
-        for file in weight_files(folder, spec.allow_pickle):
-            read_tensors(file)
-    except ModelError:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder = converted(found.path, found.name)
-    return folder
 
 
 def load_vocabulary(spec: ModelSpec) -> Vocab:

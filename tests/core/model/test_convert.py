@@ -18,11 +18,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+import logitmill as lm
 from logitmill.core.errors import ModelError
 from logitmill.core.model import convert
 from logitmill.core.model.convert import DONE, cache_folder, converted
 from logitmill.core.model.gguf import read_gguf
-from logitmill.core.model.load import load_model
+from logitmill.core.model.load import load_model, load_vocabulary
 from logitmill.core.model.spec import ModelSpec
 
 Maker = Callable[..., Path]
@@ -300,3 +301,13 @@ def test_a_cache_that_takes_no_quantized_weights_is_a_note(
     loaded = load_model(ModelSpec(path))
     assert loaded.quantize == "nf4"
     assert "not kept for the next start: the disk is full" in loaded.notes[0]
+
+
+def test_a_damaged_conversion_is_made_anew(make_gguf: Maker, cache: Path) -> None:
+    path = make_gguf(SMOL)
+    for name in ("config.json", "model.safetensors"):
+        (converted(path, "tiny") / name).write_bytes(b"")
+        with lm.load(path, quantize=None, max_length=64) as engine:
+            assert engine.generate([[1, 2]], "greedy until max_tokens(2)")[0].error is None
+    (converted(path, "tiny") / "config.json").write_bytes(b"")
+    assert load_vocabulary(ModelSpec(path)).size == engine.vocab.size

@@ -126,11 +126,3 @@ def test_half_precision_scales_are_read_as_they_are() -> None:
     numbers = np.array([0.0, 1.5, -2.25, 6.1e-5], np.float16)
     raw = torch.from_numpy(numbers.view(np.uint8).copy()).view(4, 2)
     assert _half(raw).tolist() == numbers.astype(np.float32).tolist()
-
-
-def test_a_damaged_conversion_is_made_anew(make_gguf: Maker, cache: Path) -> None:
-    path = make_gguf(SMOL)
-    for name in ("config.json", "model.safetensors"):
-        (converted(path, "tiny") / name).write_bytes(b"")
-        with lm.load(path, quantize=None, max_length=64) as engine:
-            assert engine.generate([[1, 2]], "greedy until max_tokens(2)")[0].error is None
