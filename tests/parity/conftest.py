@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 RECORD = Path(__file__).parent / "record.json"
 ROUNDING = 2e-7  # of a probability: what another processor's float32 may add where this one found no difference
@@ -50,6 +51,25 @@ class Files:
 
 
 FILES = pytest.StashKey[Files]()
+
+
+@pytest.fixture
+def difference(request: pytest.FixtureRequest) -> Callable[[torch.Tensor, list[float]], float]:
+    """``difference(ours, theirs)``: the largest one of two probabilities of a row of logits, within the ``RTOL`` of the
+    test's file; what is kept has to be the same, token by token.
+
+    A token further below the best one than a float32 reaches has no probability, kept or not.
+    """
+
+    def check(ours: torch.Tensor, theirs: list[float]) -> float:
+        gone, expected = -math.inf, torch.tensor([theirs], dtype=torch.float64)
+        far = (expected > gone) & (expected.amax() - expected > torch.finfo(torch.float32).max)
+        assert ((ours > gone) | far).tolist() == (expected > gone).tolist()
+        found, wanted = ours.softmax(-1).double(), expected.softmax(-1)
+        torch.testing.assert_close(found, wanted, rtol=request.module.RTOL, atol=1e-9)
+        return float((found - wanted).abs().max())
+
+    return check
 
 
 def bound(difference: float) -> float:

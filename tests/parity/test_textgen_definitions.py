@@ -19,6 +19,7 @@ import torch
 PEER = "textgen (definition)"
 VOCAB = 16
 GONE = -math.inf
+RTOL = 1e-5
 Row = list[float]
 
 
@@ -143,18 +144,6 @@ SOME = list(rows())
 every_row = pytest.mark.parametrize("row", SOME)
 
 
-def difference(ours: torch.Tensor, theirs: Row) -> float:
-    """The largest difference of two probabilities; what is kept has to be the same, token by token.
-
-    A token further below the best one than a float32 reaches has no probability, kept or not.
-    """
-    expected = torch.tensor([theirs], dtype=torch.float64)
-    far = (expected > GONE) & (expected.amax() - expected > torch.finfo(torch.float32).max)
-    assert ((ours > GONE) | far).tolist() == (expected > GONE).tolist()
-    torch.testing.assert_close(ours.softmax(-1).double(), expected.softmax(-1), rtol=1e-5, atol=1e-9)
-    return float((ours.softmax(-1).double() - expected.softmax(-1)).abs().max())
-
-
 @every_row
 @pytest.mark.parametrize(
     ("name", "dialect", "definition", "values"),
@@ -170,7 +159,7 @@ def difference(ours: torch.Tensor, theirs: Row) -> float:
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_one_stage(
-    bench: Any, parity: Any, row: Row, name: str, dialect: str | None, definition: Any, values: Any
+    bench: Any, difference: Any, parity: Any, row: Row, name: str, dialect: str | None, definition: Any, values: Any
 ) -> None:
     fields = {} if dialect is None else {"dialect": dialect}
     for value in values:
@@ -180,7 +169,7 @@ def test_one_stage(
 
 @every_row
 @pytest.mark.parametrize("threshold", [0.01, 0.05, 0.1, 0.2, 0.5])
-def test_xtc(bench: Any, parity: Any, row: Row, threshold: float) -> None:
+def test_xtc(bench: Any, difference: Any, parity: Any, row: Row, threshold: float) -> None:
     """Its special tokens are the newline's and the end's: here 0 and, where there is one, 3."""
     eos = (3,) if len(row) > 3 else ()
     stage = bench.stage("xtc", 1.0, threshold, protect=[0], dialect="textgen")
@@ -194,7 +183,7 @@ def test_xtc(bench: Any, parity: Any, row: Row, threshold: float) -> None:
 
 
 @pytest.mark.parametrize("row", [p for p in SOME if p.id != "extreme"])
-def test_a_preset(bench: Any, row: Row) -> None:
+def test_a_preset(bench: Any, difference: Any, row: Row) -> None:
     """In its order of priority: the temperatures, quadratic, top-n-sigma, top-k, top-p, epsilon, tfs, top-a, min-p."""
     theirs: Row = row
     ours: Any = row

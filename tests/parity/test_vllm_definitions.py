@@ -18,6 +18,7 @@ import torch
 PEER = "vllm (definition)"
 VOCAB = 16
 GONE = -math.inf
+RTOL = 2e-6
 Row = list[float]
 
 
@@ -84,18 +85,6 @@ def rows() -> Iterator[Any]:
 every_row = pytest.mark.parametrize("row", list(rows()))
 
 
-def difference(ours: torch.Tensor, theirs: Row) -> float:
-    """The largest difference of two probabilities; what is kept has to be the same, token by token.
-
-    A token further below the best one than a float32 reaches has no probability, kept or not.
-    """
-    expected = torch.tensor([theirs], dtype=torch.float64)
-    far = (expected > GONE) & (expected.amax() - expected > torch.finfo(torch.float32).max)
-    assert ((ours > GONE) | far).tolist() == (expected > GONE).tolist()
-    torch.testing.assert_close(ours.softmax(-1).double(), expected.softmax(-1), rtol=2e-6, atol=1e-9)
-    return float((ours.softmax(-1).double() - expected.softmax(-1)).abs().max())
-
-
 @every_row
 @pytest.mark.parametrize(
     ("name", "dialect", "definition", "values"),
@@ -107,14 +96,16 @@ def difference(ours: torch.Tensor, theirs: Row) -> float:
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
-def test_one_stage(bench: Any, parity: Any, row: Row, name: str, dialect: str, definition: Any, values: Any) -> None:
+def test_one_stage(
+    bench: Any, difference: Any, parity: Any, row: Row, name: str, dialect: str, definition: Any, values: Any
+) -> None:
     for value in values:
         ours = bench.apply(bench.stage(name, value, dialect=dialect), row)
         parity.note(name, PEER, difference(ours, definition(row, value)))
 
 
 @every_row
-def test_the_default_top_p_and_min_p_keep_what_vllm_keeps(bench: Any, row: Row) -> None:
+def test_the_default_top_p_and_min_p_keep_what_vllm_keeps(bench: Any, difference: Any, row: Row) -> None:
     """Their dialects differ from it by rounding alone, and in what has underflowed."""
     for value in (0.1, 0.5, 0.9, 0.99):
         difference(bench.apply(bench.stage("top_p", value), row), top_p(row, value))
@@ -122,14 +113,14 @@ def test_the_default_top_p_and_min_p_keep_what_vllm_keeps(bench: Any, row: Row) 
 
 
 @every_row
-def test_bias(bench: Any, parity: Any, row: Row) -> None:
+def test_bias(bench: Any, difference: Any, parity: Any, row: Row) -> None:
     biases = {0: 2.5, **({3: -100.0, 5: 7.0} if len(row) > 5 else {})}
     ours = bench.apply(bench.stage("bias", tuple(biases.items())), row)
     parity.note("bias", PEER, difference(ours, logit_bias(row, biases)))
 
 
 @pytest.mark.parametrize("generated", range(6))
-def test_min_tokens(bench: Any, parity: Any, generated: int) -> None:
+def test_min_tokens(bench: Any, difference: Any, parity: Any, generated: int) -> None:
     """Every stop token is out of reach while fewer than min_tokens were generated; the prompt does not count."""
     row = [float(i % 5) for i in range(VOCAB)]
     ours = bench.apply(bench.stage("min_tokens", 3, ids=(4, 9)), row, [1, 2, 3, 4], [7] * generated)
@@ -138,7 +129,7 @@ def test_min_tokens(bench: Any, parity: Any, generated: int) -> None:
 
 
 @every_row
-def test_a_request(bench: Any, row: Row) -> None:
+def test_a_request(bench: Any, difference: Any, row: Row) -> None:
     """In vLLM's order: bias, temperature, min-p, top-k, top-p."""
     theirs = logit_bias(row, {0: 1.5})
     theirs = top_p(top_k(min_p(temperature(theirs, 0.8), 0.02), 6), 0.93)
