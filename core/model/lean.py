@@ -22,8 +22,10 @@ from transformers import PreTrainedModel
 
 from ..transfer import to_device
 from .lean_attention import Attention, Heads, OverSlots, SideBySide
+from .lean_parts import Norm, Rotary, Rotation, Stream, stream
+from .limits import rope_limit
 from .packed import OneDnnLinear, PackedLinear, Product, Slice
-from .slots import SlotCache, SlotLayer, Step
+from .slots import SlotCache, Step
 from .standing import hooks, moved_by_accelerate, on_one_device
 
 FAMILY = {
@@ -79,8 +81,9 @@ class LeanDecoder:
         self._layers = [_Layer(layer) for layer in self._body.layers]
         self._kinds = list(dict.fromkeys(layer.heads for layer in self._layers))
         self._head = _product(model.lm_head, self._body.embed_tokens.weight.dtype)
-        self._norm = _Norm(self._body.norm)
-        self._compiled: Callable[[Tensor, SlotCache, Tensor, Attention], Tensor] | None = None
+        self._norm = Norm(self._body.norm)
+        self._rotary = Rotary(self._body.rotary_emb, self._kinds[0], self._body.embed_tokens.weight, rope_limit(model))
+        self._compiled: Callable[[Tensor, Tensor, Attention], Tensor] | None = None
         self._seen = dict(model.named_modules())
         self._weights = _weights(self._seen)
 
@@ -97,14 +100,14 @@ class LeanDecoder:
         """Logits ``[rows, width, V]`` (of the last ``keep`` positions, where not 0) of ``ids`` ``[rows, width]``."""
         step.attended = step.written = True
         rows, width = ids.shape
-        attention = OverSlots(step)
-        decoded: Callable[[Tensor, SlotCache, Tensor, Attention], Tensor] = self._decoded
+        self._join(cache)
+        decoded: Callable[[Tensor, Tensor, Attention], Tensor] = self._decoded
         if self._compiled is not None and width == 1 and cache.filled:
             decoded = self._compiled
         with torch.inference_mode():  # a fifth of a step is what torch keeps for gradients otherwise
-            for heads in self._kinds:
-                attention.prepare(heads, self._body.embed_tokens.weight)
-            x = decoded(ids, cache, step.positions, attention)
+            attention = OverSlots(step, cache, self._kinds, self._body.embed_tokens.weight)
+            self._rotary.cover(step.length)
+            x = decoded(ids, step.positions, attention)
             if keep:
                 x = x.view(rows, width, x.shape[-1])[:, -keep:].reshape(rows * keep, x.shape[-1])
             x = self._norm(x)
@@ -127,18 +130,24 @@ class LeanDecoder:
         ids = to_device([[token for prompt in prompts for token in prompt]], torch.int64, device)
         positions = torch.cat([torch.arange(length, device=device) for length in lengths])[None]
         last = to_device(lengths, torch.int64, device).cumsum(0) - 1
+        self._join(cache)
         with torch.inference_mode():
-            x = self._norm(self._decoded(ids, cache, positions, SideBySide(first, lengths))[last])
+            self._rotary.cover(max(lengths))
+            x = self._norm(self._decoded(ids, positions, SideBySide(cache, first, lengths))[last])
         return self._head(x)
 
-    def _decoded(self, ids: Tensor, cache: SlotCache, positions: Tensor, attention: Attention) -> Tensor:
+    def _join(self, cache: SlotCache) -> None:
+        heads = self._kinds[0]  # they differ in windows alone
+        cache.join(len(self._layers), heads.keys, heads.dim, self._body.embed_tokens.weight)
+
+    def _decoded(self, ids: Tensor, positions: Tensor, attention: Attention) -> Tensor:
         """What the last layer leaves, ``[n, hidden]`` for n tokens."""
         x: Tensor = self._body.embed_tokens(ids)  # [rows, width, hidden]
-        rotation = _Rotation(self._body.rotary_emb, x, positions)
-        x = x.view(-1, x.shape[-1])
+        states, rotation = stream(x.view(-1, x.shape[-1])), self._rotary.at(positions)
+        attention.open()
         for index, layer in enumerate(self._layers):
-            x = layer(x, cache.layer(index), rotation, attention)
-        return x
+            layer(states, index, rotation, attention)
+        return states.value
 
 
 class _Layer:
@@ -153,77 +162,27 @@ class _Layer:
         self.rotates = bool(getattr(attention, "use_rope", True))
         self.norms_heads = hasattr(attention, "q_norm")
         if self.norms_heads:
-            self.q_norm, self.k_norm = _Norm(attention.q_norm), _Norm(attention.k_norm)
-        self.before, self.between = _Norm(layer.input_layernorm), _Norm(layer.post_attention_layernorm)
+            self.q_norm, self.k_norm = Norm(attention.q_norm), Norm(attention.k_norm)
+        self.before, self.between = Norm(layer.input_layernorm), Norm(layer.post_attention_layernorm)
         dtype = self.before.weight.dtype
         self.mix = _joined([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
         self.out = _product(attention.o_proj, dtype)
         self.gate_up, self.down = _joined([mlp.gate_proj, mlp.up_proj], dtype), _product(mlp.down_proj, dtype)
 
-    def __call__(self, x: Tensor, slots: SlotLayer, rotation: _Rotation, attention: Attention) -> Tensor:
+    def __call__(self, states: Stream, index: int, rotation: Rotation, attention: Attention) -> None:
         heads = self.heads
-        states = self.mix(self.before(x)).view(-1, heads.queries + 2 * heads.keys, heads.dim)
+        mixed = self.mix(states.normed(self.before)).view(-1, heads.queries + 2 * heads.keys, heads.dim)
         if self.norms_heads:
-            q, k, v = states.split([heads.queries, heads.keys, heads.keys], 1)
-            states = torch.cat([self.q_norm(q), self.k_norm(k), v], 1)
+            q, k, v = mixed.split([heads.queries, heads.keys, heads.keys], 1)
+            mixed = torch.cat([self.q_norm(q), self.k_norm(k), v], 1)
         if self.rotates:
-            states = rotation.of(states, heads.keys)
-        x = self.out(attention(heads, states, slots)).add_(x)
-        gate, up = self.gate_up(self.between(x)).chunk(2, 1)  # [n, inner] each
-        return self.down(functional.silu(gate).mul_(up)).add_(x)
+            mixed = rotation.of(mixed)
+        states.add(self.out(attention(heads, mixed, index)))
+        gate, up = self.gate_up(states.normed(self.between)).chunk(2, 1)  # [n, inner] each
+        states.add(self.down(functional.silu(gate).mul_(up)))
 
 
-# -- the parts of a layer ----------------------------------------------------------------------------------------------
-
-
-class _Norm:
-    """RMSNorm over the last dimension.
-
-    A CPU has no kernel for it, and torch does it in eight small ones; it has one for LayerNorm, which of ``[x, -x]``,
-    whose mean is 0 and whose variance is the mean square of x, is the same in half the time.
-    """
-
-    def __init__(self, norm: Any) -> None:
-        self.weight: Tensor = norm.weight
-        self.eps: float = norm.variance_epsilon
-        self.size = self.weight.shape[0]
-        self._mirrored, self._shape = None, [2 * self.size]
-        if self.weight.device.type == "cpu":
-            self._mirrored = torch.cat([self.weight.data, torch.zeros_like(self.weight.data)])
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self._mirrored is None or torch.compiler.is_compiling():
-            return functional.rms_norm(x, (self.size,), self.weight, self.eps)
-        both = torch.native_layer_norm(torch.cat([x, -x], -1), self._shape, self._mirrored, None, self.eps)[0]
-        return both.narrow(-1, 0, self.size).contiguous()
-
-
-class _Rotation:
-    """Rotary embedding of queries and keys, for all layers of a pass. The values of a layer, which lie in the same
-    tensor behind its keys, are turned by no angle.
-    """
-
-    def __init__(self, rotary: Any, x: Tensor, positions: Tensor) -> None:
-        cos, sin = rotary(x, positions)  # [rows, width, dim]
-        self.half = sin.shape[-1] // 2
-        self._cos = cos.reshape(-1, 1, cos.shape[-1])
-        signed = torch.cat([-sin[..., : self.half], sin[..., self.half :]], -1)
-        self._sin = signed.reshape(-1, 1, cos.shape[-1])  # what comes from the other half, with its sign
-        self._tables: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-
-    def of(self, heads: Tensor, values: int) -> Tensor:
-        """``heads`` ``[n, all, dim]``, the last ``values`` of them as they are."""
-        count = heads.shape[1]
-        if (count, values) not in self._tables:
-            n, _, dim = self._cos.shape
-            ones, zeros = self._cos.new_ones(n, values, dim), self._cos.new_zeros(n, values, dim)
-            turned = count - values
-            self._tables[count, values] = (
-                torch.cat([self._cos.expand(n, turned, dim), ones], 1),
-                torch.cat([self._sin.expand(n, turned, dim), zeros], 1),
-            )
-        cos, sin = self._tables[count, values]
-        return torch.addcmul(heads * cos, heads.roll(self.half, -1), sin)
+# -- products ----------------------------------------------------------------------------------------------------------
 
 
 def _joined(layers: Sequence[nn.Module], dtype: torch.dtype) -> Product:

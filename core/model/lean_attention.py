@@ -9,15 +9,16 @@ Query heads that share a key head are folded below one another in one attention 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .slots import SlotLayer, Step
+from .slots import SlotCache, Step
 
 
 @dataclass(frozen=True)
@@ -30,71 +31,103 @@ class Heads:
     scaling: float
     window: int | None
 
-    @property
+    @cached_property
+    def parts(self) -> list[int]:
+        """Heads of queries, and of keys and values together, as they lie behind one another."""
+        return [self.queries, 2 * self.keys]
+
+    @cached_property
     def group(self) -> int:
         """Query heads of one key head."""
         return self.queries // self.keys
 
 
 class Attention(Protocol):
-    """``states`` ``[n, queries + 2 * keys, dim]``, rotated, to what they attend to, ``[n, queries * dim]``."""
+    """What the layers of one pass share."""
 
-    def __call__(self, heads: Heads, states: Tensor, slots: SlotLayer) -> Tensor: ...
+    def open(self) -> None:
+        """Before the first layer."""
+
+    def __call__(self, heads: Heads, states: Tensor, layer: int) -> Tensor:
+        """``states`` ``[n, queries + 2 * keys, dim]``, rotated, to what they attend to, ``[n, queries * dim]``."""
 
 
-@dataclass
 class OverSlots:
-    """A pass of ``step``."""
+    """A pass of ``step`` over a joined ``cache``, by layers with ``kinds`` of heads, whose masks are ``like``'s dtype.
 
-    step: Step
-    _masks: dict[tuple[int | None, int], Tensor | None] = field(default_factory=dict)
+    Masks and views are made for all layers at once.
+    """
 
-    def __call__(self, heads: Heads, states: Tensor, slots: SlotLayer) -> Tensor:
-        step = self.step
-        queries, mixed = states.split([heads.queries, 2 * heads.keys], 1)
-        k, v = slots.write(mixed)
-        mask = self._masks[heads.window, heads.group]
-        if mask is None and step.width > 1:
-            return causal(heads, queries, k, v)
-        rows, width, group, dim = step.rows, step.width, heads.group, heads.dim
-        if width == 1:
-            folded = queries.view(rows, heads.keys, group, dim)
+    def __init__(self, step: Step, cache: SlotCache, kinds: Iterable[Heads], like: Tensor) -> None:
+        self.step, self.cache = step, cache
+        self._masks: dict[int | None, Tensor | None] = {}  # by window
+        for heads in kinds:
+            mask = step_mask(step, heads.window, heads.group, like.device)
+            if mask is not None:  # additive, or each layer would make it so
+                mask = torch.zeros_like(mask, dtype=like.dtype).masked_fill_(~mask, float("-inf"))
+            self._masks[heads.window] = mask
+        self._one = step.width == 1 and step.lengths is None  # token a row, and all rows in one call
+
+    def open(self) -> None:
+        step, whole = self.step, self.cache.whole
+        assert whole is not None
+        seen = whole[:, step.first : step.first + step.rows, : step.length].transpose(2, 3)
+        keys, values = seen.chunk(2, 2)  # [layers, rows, heads, length, dim] each
+        self._places: Tensor | None = None
+        if step.start is not None:
+            into = whole[:, step.first, step.start : step.start + step.width]  # [layers, width, 2 * heads, dim]
         else:
-            folded = queries.reshape(rows, width, heads.keys, group, dim).permute(0, 2, 3, 1, 4)
-            folded = folded.reshape(rows, heads.keys, group * width, dim)
-        if step.lengths is None:
+            rows, positions = step.index(whole.device)
+            into = whole.flatten(1, 2)  # [layers, all rows * positions, 2 * heads, dim]
+            self._places = (rows * whole.shape[2] + positions).view(-1)
+        self._layers = list(zip(into.unbind(0), keys.unbind(0), values.unbind(0), strict=True))
+
+    def __call__(self, heads: Heads, states: Tensor, layer: int) -> Tensor:
+        queries, mixed = states.split(heads.parts, 1)
+        into, k, v = self._layers[layer]
+        if self._places is None:
+            into.copy_(mixed)
+        else:
+            into.index_copy_(0, self._places, mixed)
+        mask, scale = self._masks[heads.window], heads.scaling
+        if self._one:
+            folded = queries.view(-1, heads.keys, heads.group, heads.dim)
+            out = functional.scaled_dot_product_attention(folded, k, v, attn_mask=mask, scale=scale)
+            return out.reshape(-1, heads.queries * heads.dim)
+        if mask is None and self.step.width > 1:
+            return causal(heads, queries, k, v)
+        return self._folded(heads, queries, k, v, mask)
+
+    def _folded(self, heads: Heads, queries: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Several tokens a row, or rows one by one."""
+        rows, width, group, dim = self.step.rows, self.step.width, heads.group, heads.dim
+        folded = queries.reshape(rows, width, heads.keys, group, dim).permute(0, 2, 3, 1, 4)
+        folded = folded.reshape(rows, heads.keys, group * width, dim)
+        if self.step.lengths is None:
             out = functional.scaled_dot_product_attention(folded, k, v, attn_mask=mask, scale=heads.scaling)
         else:
-            out = torch.cat([_alone(heads, folded, k, v, mask, row, end) for row, end in enumerate(step.lengths)])
-        if width == 1:
-            return out.reshape(rows, heads.queries * dim)
+            out = torch.cat([_alone(heads, folded, k, v, mask, row, end) for row, end in enumerate(self.step.lengths)])
         out = out.reshape(rows, heads.keys, group, width, dim).permute(0, 3, 1, 2, 4)
         return out.reshape(rows * width, heads.queries * dim)
-
-    def prepare(self, heads: Heads, like: Tensor) -> None:
-        """Make the mask of such heads, additive in ``like``'s dtype: ahead of the layers, each of which would turn a
-        boolean one into that.
-        """
-        key = heads.window, heads.group
-        if key not in self._masks:
-            mask = step_mask(self.step, heads.window, heads.group, like.device)
-            if mask is not None:
-                mask = torch.zeros_like(mask, dtype=like.dtype).masked_fill_(~mask, float("-inf"))
-            self._masks[key] = mask
 
 
 @dataclass
 class SideBySide:
-    """Prompts of ``lengths`` tokens from position 0 of the slots ``first``, ``first + 1`` and so on."""
+    """Prompts of ``lengths`` tokens from position 0 of the slots ``first``, ``first + 1`` ... of a joined ``cache``."""
 
+    cache: SlotCache
     first: int
     lengths: Sequence[int]
 
-    def __call__(self, heads: Heads, states: Tensor, slots: SlotLayer) -> Tensor:
+    def open(self) -> None:
+        assert self.cache.whole is not None
+        self._layers = self.cache.whole.unbind(0)  # [rows, positions, 2 * heads, dim] each
+
+    def __call__(self, heads: Heads, states: Tensor, layer: int) -> Tensor:
         parts = []
         for row, own in enumerate(states.split(list(self.lengths)), self.first):
             mixed = own[:, heads.queries :]  # [width, 2 * keys, dim]
-            slots.fill(row, mixed)
+            self._layers[layer][row, : len(own)] = mixed
             k, v = mixed.transpose(0, 1)[None].chunk(2, 1)
             window = heads.window
             if window is None or len(own) <= window:

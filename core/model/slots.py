@@ -52,17 +52,11 @@ class Step:
 
 
 class SlotLayer(CacheLayerMixin):
-    """One layer's keys and values, ``[rows, heads, positions, dim]`` each, on the device of the model's layer.
-
-    Where both have one shape they lie in one tensor, ``states``, the heads of the values behind those of the keys, so
-    that one copy writes both (``write``).
-    """
+    """One layer's keys and values, ``[rows, heads, positions, dim]`` each, on the device of the model's layer."""
 
     is_sliding = False  # windows are in the mask: a slot keeps every position
     keys: Tensor
     values: Tensor
-    states: Tensor | None = None
-    """``[rows, 2 * heads, positions, dim]``, of which keys and values are the halves; None where shapes differ."""
 
     def __init__(self, slots: SlotCache) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it unannotated
@@ -71,46 +65,19 @@ class SlotLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Take heads, dims, dtype and device from the first states that arrive (``[rows, heads, width, dim]``)."""
         rows, positions = self.slots.rows, self.slots.positions
-        self.dtype, self.device = key_states.dtype, key_states.device
-        keys = key_states.shape[1], positions, key_states.shape[3]
-        values = value_states.shape[1], positions, value_states.shape[3]
-        if keys == values and key_states.dtype == value_states.dtype and key_states.device == value_states.device:
-            self._hold(_zeros(key_states, rows, 2 * keys[0], *keys[1:]))
-        else:
-            self.keys, self.values = _zeros(key_states, rows, *keys), _zeros(value_states, rows, *values)
-        self.is_initialized = True
+        self.hold(*(_zeros(each, rows, each.shape[1], positions, each.shape[3]) for each in (key_states, value_states)))
         self.slots.moved += 1
 
-    def _hold(self, states: Tensor) -> None:
-        self.states = states
-        self.keys, self.values = states.chunk(2, 1)
-
-    @property
-    def parts(self) -> list[Tensor]:
-        """What it keeps, each ``[rows, heads, positions, dim]``."""
-        return [self.keys, self.values] if self.states is None else [self.states]
+    def hold(self, keys: Tensor, values: Tensor) -> None:
+        """Keep them here from now on."""
+        self.keys, self.values = keys, values
+        self.dtype, self.device = keys.dtype, keys.device
+        self.is_initialized = True
 
     def grow(self, rows: int, positions: int) -> None:
         """Make room for ``rows`` slots of ``positions`` positions, keeping what is there."""
-        if not self.is_initialized:
-            return
-        if self.states is not None:
-            self._hold(_grown(self.states, rows, positions))
-        else:
-            self.keys, self.values = _grown(self.keys, rows, positions), _grown(self.values, rows, positions)
-
-    def write(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """``update`` with the keys' heads and the values' in one tensor, ``[rows * width, 2 * heads, dim]``."""
-        step, held = self.slots.step, self._held(states)
-        if step.start is not None:
-            held.select(0, step.first).narrow(1, step.start, step.width).copy_(states.transpose(0, 1))
-        else:
-            rows, positions = step.index(held.device)
-            held[rows, :, positions] = states.view(step.rows, step.width, *states.shape[1:])
-        keys, values = self.keys.narrow(2, 0, step.length), self.values.narrow(2, 0, step.length)
-        if step.rows == len(held):
-            return keys, values
-        return keys.narrow(0, step.first, step.rows), values.narrow(0, step.first, step.rows)
+        if self.is_initialized:
+            self.hold(*(_grown(old, rows, old.shape[1], positions, old.shape[3]) for old in (self.keys, self.values)))
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -129,17 +96,6 @@ class SlotLayer(CacheLayerMixin):
             values[rows, :, positions] = value_states.transpose(1, 2)
         seen = slice(step.first, step.first + step.rows)
         return keys[seen, :, : step.length], values[seen, :, : step.length]
-
-    def fill(self, row: int, states: Tensor) -> None:
-        """The first positions of one slot: ``states`` as in ``write``, of one row, ``[width, 2 * heads, dim]``."""
-        self._held(states)[row, :, : len(states)] = states.transpose(0, 1)
-
-    def _held(self, states: Tensor) -> Tensor:
-        if not self.is_initialized:
-            key_states, value_states = states.transpose(0, 1)[None].chunk(2, 1)
-            self.lazy_initialization(key_states, value_states)
-        assert self.states is not None
-        return self.states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Keys that attention reads in the current step, and the position of the first of them (always 0)."""
@@ -168,6 +124,9 @@ class SlotCache(Cache):
         """How often memory was taken: addresses of before are not good any more."""
         self.consulted = False
         """Whether a layer asked for one length for all rows: a model whose layers do cannot have ragged rows."""
+        self.whole: Tensor | None = None
+        """``[layers, rows, positions, 2 * heads, dim]`` of a cache whose layers lie in one tensor (``join``), the heads
+        of the values behind those of the keys; None where each layer has memory of its own."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
@@ -189,6 +148,21 @@ class SlotCache(Cache):
             layers.append(SlotLayer(self))
         return layers[index]
 
+    def join(self, layers: int, heads: int, dim: int, like: Tensor) -> Tensor:
+        """``whole``, made at the first call: of a cache that is new, with ``like``'s dtype and device."""
+        if self.whole is None:
+            assert not self.filled, "its layers have memory already"
+            self._share(_zeros(like, layers, self.rows, self.positions, 2 * heads, dim))
+            self.moved += 1
+        assert self.whole is not None
+        return self.whole
+
+    def _share(self, whole: Tensor) -> None:
+        self.whole = whole
+        keys, values = whole.transpose(2, 3).chunk(2, 2)  # [layers, rows, heads, positions, dim] each
+        for index, (k, v) in enumerate(zip(keys, values, strict=True)):
+            self.layer(index).hold(k, v)
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions before the current step's tokens (the same for each layer)."""
         self.consulted |= self.step.written
@@ -203,18 +177,22 @@ class SlotCache(Cache):
         return self.step.length, 0
 
     def reserve(self, rows: int, positions: int) -> None:
-        """Make room for ``rows`` slots of ``positions`` positions in every layer, one layer at a time."""
+        """Make room for ``rows`` slots of ``positions`` positions in every layer."""
         if rows <= self.rows and positions <= self.positions:
             return
         self.rows, self.positions = max(rows, self.rows), max(positions, self.positions)
         self.moved += 1
-        for layer in self._live():
+        if self.whole is not None:
+            layers, _, _, heads, dim = self.whole.shape
+            self._share(_grown(self.whole, layers, self.rows, self.positions, heads, dim))
+            return
+        for layer in self._slots:
             layer.grow(self.rows, self.positions)
 
     def clear(self, row: int, start: int, stop: int) -> None:
         """Zero positions ``start .. stop - 1`` of one slot: nothing stale, NaN least of all, is to be attended."""
         if start < stop and row < self.rows:
-            torch._foreach_zero_([part[row, :, start:stop] for part in self._parts()])
+            torch._foreach_zero_([part[row, start:stop] for part in self._parts()])
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
         """Slot ``targets[i]`` becomes a copy of ``sources[i]``, all at once, in positions ``0 .. length - 1``."""
@@ -222,25 +200,26 @@ class SlotCache(Cache):
             return
         overlapping = not set(sources).isdisjoint(targets)
         for part in self._parts():
-            fresh = [part[row, :, :length] for row in sources]
+            fresh = [part[row, :length] for row in sources]
             if overlapping:  # a target is also a source: read everything before anything is written
                 fresh = [rows.clone() for rows in fresh]
             for row, states in zip(targets, fresh, strict=True):
-                part[row, :, :length].copy_(states)
+                part[row, :length].copy_(states)
 
     def bytes_by_device(self) -> dict[torch.device, int]:
         """Bytes that one position of one slot takes, by the device of the layers; empty before the first pass."""
         found: dict[torch.device, int] = {}
         for part in self._parts():
-            size = part.shape[1] * part.shape[3] * part.element_size()
+            size = part.shape[2:].numel() * part.element_size()
             found[part.device] = found.get(part.device, 0) + size
         return found
 
-    def _live(self) -> list[SlotLayer]:
-        return [layer for layer in self._slots if layer.is_initialized]
-
     def _parts(self) -> list[Tensor]:
-        return [part for layer in self._live() for part in layer.parts]
+        """Its memory, ``[rows, positions, ...]`` each."""
+        if self.whole is not None:
+            return [self.whole.permute(1, 2, 0, 3, 4)]
+        live = [layer for layer in self._slots if layer.is_initialized]
+        return [part.transpose(1, 2) for layer in live for part in (layer.keys, layer.values)]
 
 
 def _zeros(like: Tensor, *shape: int) -> Tensor:
@@ -249,7 +228,8 @@ def _zeros(like: Tensor, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
 
-def _grown(old: Tensor, rows: int, positions: int) -> Tensor:
-    new = old.new_zeros(rows, old.shape[1], positions, old.shape[3])
-    new[: old.shape[0], :, : old.shape[2]] = old
+def _grown(old: Tensor, *shape: int) -> Tensor:
+    """``old``, and zeros around it. A cache that is one tensor is there twice while this runs."""
+    new = old.new_zeros(shape)
+    new[tuple(slice(size) for size in old.shape)] = old
     return new

@@ -57,7 +57,8 @@ class SlotRunner:
         self.bytes_per_position = 0
         self.as_made = True  # whether the self-check turned nothing off: what it did is not known at the next start
         self.read_at_least = 0  # positions attention reads where rows are stepped together; raised by the self-check
-        self._lengths = torch.zeros(rows, dtype=torch.int64, device=self.device)  # stays where it is
+        # ``lengths`` on the device, where steps are captured: these read and never move it
+        self._lengths = torch.zeros(rows, dtype=torch.int64, device=self.device)
         self.captured: CapturedDecode | None = None
         if self.device.type == "cuda" and not batch_invariant and capturable(model):
             self.captured = CapturedDecode(model, CudaRecorder(self.device), self._recorded, self._lengths)
@@ -230,7 +231,8 @@ class SlotRunner:
             logits = self._step(tokens, 0, live)[:live]
         for row in range(live):
             self.lengths[row] += width
-        self._lengths[:live] += width
+        if self.captured is not None:
+            self._lengths[:live] += width
         return logits.float()
 
     def _step(self, tokens: Tensor, first: int, live: int) -> Tensor:
@@ -248,7 +250,7 @@ class SlotRunner:
         self._reserve(first + count, max(self.read_at_least, *ends))
         for row, end in enumerate(ends, first):
             self._written[row] = max(self._written[row], end)
-        positions = self._lengths[first : first + count, None] + torch.arange(width, device=self.device)
+        positions = to_device([list(range(end - width, end)) for end in ends], torch.int64, self.device)
         if count == 1:  # nothing to round: no mask is needed at all
             step = Step(first, 1, width, ends[0], positions, start=ends[0] - width)
         elif self.batch_invariant:
@@ -310,7 +312,8 @@ class SlotRunner:
 
     def _set_length(self, row: int, length: int) -> None:
         self.lengths[row] = length
-        self._lengths[row].fill_(length)
+        if self.captured is not None:
+            self._lengths[row].fill_(length)
 
     def _check_row(self, row: int) -> None:
         if not 0 <= row < self.rows:

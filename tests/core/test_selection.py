@@ -38,6 +38,11 @@ def test_the_best_by_blocks(columns: int, k: int, kind: str) -> None:
         found, chosen = fast_best(values, k, maxima)
         assert torch.equal(chosen, expected.indices[:, :k])
         assert torch.equal(found, expected.values[:, :k])
+    for row in range(len(values)):  # by itself it goes another way
+        one = values[row : row + 1]
+        found, chosen = fast_best(one, k, tops(one))
+        assert torch.equal(chosen, expected.indices[row : row + 1, :k])
+        assert torch.equal(found, expected.values[row : row + 1, :k])
 
 
 def test_nan_is_among_the_best() -> None:
@@ -48,3 +53,8 @@ def test_nan_is_among_the_best() -> None:
     assert int(chosen[1, 0]) == 3210
     assert bool(found[1, 0].isnan())
     assert torch.equal(chosen[0], best(values[:1], 5)[0])
+    alone = values[1:2, : 40 * WIDTH].contiguous()
+    found, chosen = fast_best(alone, 5, tops(alone))
+    assert int(chosen[0, 0]) == 3210
+    assert bool(found[0, 0].isnan())
+    assert torch.equal(chosen, best(alone, 5))

@@ -180,9 +180,9 @@ def test_reference_and_other_models_run_their_own_forward() -> None:
 
 
 def test_the_check_at_load_finds_a_lean_step_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    from logitmill.core.model import lean
+    from logitmill.core.model import lean_parts
 
-    monkeypatch.setattr(lean._Rotation, "of", lambda self, heads, values: heads)
+    monkeypatch.setattr(lean_parts.Rotation, "of", lambda self, heads: heads)
     runner = make_runner(build("llama"), rows=2, max_length=64)
     assert isinstance(runner, SlotRunner)
     assert runner.lean is None
@@ -220,9 +220,9 @@ def test_what_compiling_does_not_help_is_said(monkeypatch: pytest.MonkeyPatch) -
 def test_a_step_that_was_turned_off_is_checked_again_at_the_next_start(
     tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from logitmill.core.model import lean
+    from logitmill.core.model import lean_parts
 
-    monkeypatch.setattr(lean._Rotation, "of", lambda self, heads, values: heads)
+    monkeypatch.setattr(lean_parts.Rotation, "of", lambda self, heads: heads)
     for _ in range(2):
         with lm.load(tiny, quantize=None, max_length=64) as engine:
             assert engine.runner.lean is None
