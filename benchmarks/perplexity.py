@@ -6,6 +6,9 @@
 The text (data/README.md says where it is from) is cut into windows of 1,024 tokens, and each token of a window but the
 first is scored behind those before it. What is told of each kind of weights: the perplexity (exp of the mean negative
 logprob), by how much it is above float32's, and the mean difference of a token's logprob from float32's, in nats.
+
+A GGUF file keeps its own values in int4 and int8-packed, which says nothing of how these quantize: they are measured
+"quantized anew" as well, from the file's values as floats.
 """
 
 from __future__ import annotations
@@ -20,13 +23,17 @@ from pathlib import Path
 
 import logitmill as lm
 from logitmill.core.errors import ModelError
+from logitmill.core.model.find import find_model
+from logitmill.core.model.spec import PACKED_BITS, ModelSpec
 from logitmill.plugins.bench.machine import machine
-from logitmill.plugins.bench.measure import loading
+from logitmill.plugins.bench.measure import loading, model_for
 from logitmill.plugins.bench.table import markdown, write
 
 HERE = Path(__file__).resolve().parent
 TEXT = HERE / "data" / "address-1864.txt"
 WINDOW = 1024  # tokens
+ANEW = ", quantized anew"
+NOTE = "Quantized anew: from the file's values as floats, of which four bits find most steps again."
 WEIGHTS = ("float32", "bfloat16", "int8", "int8-packed", "nf4", "fp4", "int4")
 
 
@@ -56,14 +63,19 @@ def rows(model: str | None, weights: Sequence[str], windows: int) -> tuple[list[
     """The rows, float32's first; the model's name; and what cannot be had here, each with the reason."""
     found, missing, name = [], [], ""
     base: list[float] = []
-    for kind in dict.fromkeys(("float32", *weights)):
+    kinds = {kind: (model, kind) for kind in ("float32", *weights)}
+    if any(kind in PACKED_BITS for kind in weights) and find_model(ModelSpec(model=model)).path.is_file():
+        floats = model_for("hf", model)  # a folder of transformers, of which nothing is known but floats
+        kinds |= {kind + ANEW: (floats, kind) for kind in weights if kind in PACKED_BITS}
+    for kind, (source, held) in kinds.items():
         print(f"{kind} ...", file=sys.stderr, flush=True)
         begin = time.perf_counter()
         try:
-            scored, name = logprobs(model, kind, windows)
+            scored, own = logprobs(source, held, windows)
         except ModelError as error:
             missing.append(f"{kind}: {str(error).splitlines()[0]}")
             continue
+        name = name or own
         base = base or scored
         mean, before = sum(scored) / len(scored), sum(base) / len(base)
         difference = sum(abs(a - b) for a, b in zip(scored, base, strict=True)) / len(base)
@@ -79,8 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--windows", type=int, default=6, help="how many windows of the text. Default: 6")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="the folder for perplexity.md and .json")
     given = parser.parse_args(arguments)
-    found, model, missing = rows(given.model, given.weights.split(","), given.windows)
     facts = machine()
+    found, model, missing = rows(given.model, given.weights.split(","), given.windows)
     head = ("weights", "perplexity", "above float32", "mean difference of a token's logprob, nats")
     table = list(
         markdown(head, [(r.weights, f"{r.perplexity:.3f}", f"{r.above:+.2%}", f"{r.difference:.4f}") for r in found])
@@ -88,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     notes = [
         f"{found[0].tokens:,} tokens of {TEXT.name} (see ../data/README.md) in windows of {WINDOW:,}, model {model}.",
         "The default model's own file holds 4-bit values (Q4_1): float32 is those values without any further rounding.",
+        *([NOTE] if any(row.weights.endswith(ANEW) for row in found) else []),
         *(f"Not measured: {reason}" for reason in missing),
     ]
     page = ["# Perplexity", "", *(f"- {key}: {value}" for key, value in facts.items()), "", *table, "", *notes, ""]

@@ -6,6 +6,9 @@
 
 Only ratios are held, since both sides of a pair drift together where a machine is slow. A section with a ratio that
 fell is measured again, up to twice and with more turns, before that counts: what fails was low every time.
+
+What is recorded is of one machine: a pair that could not be measured anew stays as it was on the same processor, cores,
+threads and torch, and is dropped elsewhere.
 """
 
 from __future__ import annotations
@@ -85,11 +88,34 @@ def report(held: Sequence[Held], committed: Mapping[str, float]) -> int:
 
 def record(asked: Asked, names: Sequence[str]) -> dict[str, Any]:
     """The ratios as they are now, with the machine."""
-    ratios: dict[str, Any] = {}
+    facts, ratios = machine(), dict[str, Any]()
     for name in names:
         section = HELD[name](asked)
         ratios |= {} if section is None else {pair: asdict(spread) for pair, spread in section.ratios.items()}
-    return {"machine": machine(), "ratios": ratios}
+    return {"machine": facts, "ratios": ratios}
+
+
+def like(facts: Mapping[str, str]) -> tuple[str, ...]:
+    """What of a machine ratios depend on: processor, cores and threads, the GPU, torch."""
+    torch = [part for part in facts.get("versions", "").split(", ") if part.startswith("torch ")]
+    return (facts.get("processor", ""), facts.get("gpu", ""), *torch)
+
+
+def merged(before: Mapping[str, Any], made: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """``made`` with the ratios of ``before`` that it lacks, where both are of one machine. Says what became of each."""
+    rest = {name: spread for name, spread in before["ratios"].items() if name not in made["ratios"]}
+    was, now = like(before.get("machine", {})), like(made["machine"])
+    if was == now:
+        for name in rest:
+            say(f"kept     {name}: not measured, and recorded on a machine like this one")
+        return {**made, "ratios": {**before["ratios"], **made["ratios"]}}
+    for name in rest:
+        say(f"dropped  {name}: not measured, and recorded on another machine ({_words(was)}; this is {_words(now)})")
+    return made
+
+
+def _words(machine: Sequence[str]) -> str:
+    return ", ".join(filter(None, machine)) or "nothing said of it"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,7 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     held = json.loads(RATIOS.read_text("utf-8")) if RATIOS.is_file() else {"ratios": {}}
     if given.record:
         made = record(asked, names)
-        made["ratios"] = held["ratios"] | made["ratios"]  # what could not be measured here stays as it was
+        if not made["ratios"]:
+            print("error: nothing was measured: what is recorded stays as it is", file=sys.stderr)
+            return 1
+        made = merged(held, made, print)
         RATIOS.write_text(json.dumps(made, indent=1) + "\n", "utf-8")
         print(f"{RATIOS}: {len(made['ratios'])} ratios")
         return 0
@@ -109,6 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {RATIOS} holds no ratios: measure them with --record and commit the file", file=sys.stderr)
         return 1
     committed = {name: spread["median"] for name, spread in held["ratios"].items()}
+    was, now = like(held.get("machine", {})), like(machine())
+    if was != now:
+        print(f"recorded on another machine ({_words(was)}; this is {_words(now)}): ratios may differ by that alone")
     return report([one for name in names for one in check(committed, HELD[name], asked)], committed)
 
 

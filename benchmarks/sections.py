@@ -7,15 +7,17 @@ from functools import partial
 
 from choosing import choosing
 from loop import loop
+from memory import memory
 from section import Asked, Section
 from stages import stages
 from steps import STEPS, step
 
-#: those that stand beside a peer
+#: those with ratios that are held: beside a peer, another way to do it, or what is allowed
 HELD: dict[str, Callable[[Asked], Section | None]] = {
     **{name: partial(step, work) for name, work in STEPS.items()},
     "choosing": choosing,
     "loop": loop,
+    "memory": memory,
 }
 
 SECTIONS: dict[str, Callable[[Asked], Section | None]] = {**HELD, "stages": stages}

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...core.errors import ModelError
+from ...core.errors import ModelError, UsageError
+from ...core.model.quantize import settle_device
+from ...core.model.spec import DTYPE_ALIASES, DTYPES, ModelSpec, check_spec
 from .launch import PEERS, link_to
 from .sampling import USUAL, pipeline, settings_for
 from .turns import EngineSide, PeerSide, Rows, Side, Spread, in_turn
 
 if TYPE_CHECKING:
     from ...core.engine import Engine
+    from ...core.model.find import Found
 
 PROMPT = 32  # tokens before the new ones
 TEXT = (
     "The old lighthouse keeper counted the ships that passed each night and wrote their names into a long green book. "
 )
+
+#: what a config.json calls the positions that its model was made for
+LENGTHS = ("max_position_embeddings", "max_seq_len", "n_positions", "max_sequence_length")
 
 
 @dataclass(frozen=True)
@@ -70,14 +77,21 @@ class Line:
 def measure(work: Work, say: Callable[[str], None] = lambda words: None) -> Iterator[Line]:
     """One line after another, as they are measured. ``say`` is told what is under way, and what an engine notes.
 
-    Raises PeerError, ModelError or StrategyError, what can be known beforehand before a model is loaded.
+    Raises PeerError, ModelError, UsageError or StrategyError, what can be known beforehand before a model is loaded.
     """
+    for weights in work.weights:
+        quantize, dtype = loading(weights, work.dtype)
+        spec = ModelSpec(model=work.model, quantize=quantize, device=work.device, dtype=dtype)
+        check_spec(spec)
+        if work.device != "auto":
+            settle_device(spec)
     strategies = {text: pipeline(text) for text in work.strategies}
     told = {text: settings_for(work.peer, whole) if work.peer else {} for text, whole in strategies.items()}
     with ExitStack() as stack:
         link = stack.enter_context(link_to(work.peer, work.peer_python)) if work.peer else None
+        _check_length(work)
         peer_files = {} if work.peer is None else {"model": work.peer_model or model_for(work.peer, work.model)}
-        _set_threads(work.threads)
+        set_threads(work.threads)
         opened: dict[str, Any] = {}
         facts: dict[str, str] = {}
         for weights in work.weights:
@@ -128,11 +142,7 @@ def prompts_of(tokenizer: Any, batch: int) -> Rows:
 
 def model_for(peer: str, model: str | None) -> str:
     """The file or folder that the peer loads where logitmill is told ``model``. Raises ModelError."""
-    from ...core.model.convert import converted
-    from ...core.model.find import find_model
-    from ...core.model.spec import ModelSpec
-
-    found = find_model(ModelSpec(model=model, quantize=None))
+    found, folder = _found(model)
     if peer == "llamacpp":
         if not found.path.is_file():
             raise ModelError(
@@ -140,13 +150,34 @@ def model_for(peer: str, model: str | None) -> str:
                 "give its GGUF with --peer-model"
             )
         return str(found.path)
-    return str(converted(found.path, found.name) if found.path.is_file() else found.path)
+    return str(folder)
+
+
+def _found(model: str | None) -> tuple[Found, Path]:
+    """The model, and the folder that is loaded: a GGUF file's conversion. Raises ModelError."""
+    from ...core.model.convert import converted
+    from ...core.model.find import find_model
+
+    found = find_model(ModelSpec(model=model, quantize=None))
+    return found, converted(found.path, found.name) if found.path.is_file() else found.path
+
+
+def _check_length(work: Work) -> None:
+    """Raise UsageError where a row is longer than the model was made for, before its weights are read."""
+    from ...core.model.checkpoint import read_config
+
+    config = read_config(_found(work.model)[1])
+    text = config.get("text_config") or config
+    stated = [text[key] for key in LENGTHS if isinstance(text.get(key), int) and text[key] > 0]
+    if stated and PROMPT + work.tokens > stated[0]:
+        raise UsageError(
+            f"--tokens {work.tokens} behind prompts of {PROMPT} is more than the {stated[0]} positions this model was "
+            f"made for: use at most --tokens {stated[0] - PROMPT}"
+        )
 
 
 def loading(weights: str, dtype: str) -> tuple[str | None, str]:
     """(quantize, dtype) for ``logitmill.load``."""
-    from ...core.model.spec import DTYPE_ALIASES, DTYPES
-
     plain = DTYPE_ALIASES.get(weights, weights)
     if plain in DTYPES:
         return None, plain
@@ -177,11 +208,23 @@ def _alike(work: Work, engine: Engine, quantize: str | None) -> dict[str, Any]:
     }
 
 
-def _set_threads(threads: int | None) -> None:
+def set_threads(threads: int | None) -> None:
+    """So many for torch; None leaves it as it is."""
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
 
 
-__all__ = ["PROMPT", "Line", "Work", "line_of", "loading", "measure", "model_for", "prompts_of", "weights_of"]
+__all__ = [
+    "PROMPT",
+    "Line",
+    "Work",
+    "line_of",
+    "loading",
+    "measure",
+    "model_for",
+    "prompts_of",
+    "set_threads",
+    "weights_of",
+]

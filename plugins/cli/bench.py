@@ -23,6 +23,17 @@ def _words(ctx: click.Context, option: click.Parameter, given: str) -> tuple[str
     return found
 
 
+def _weights(ctx: click.Context, option: click.Parameter, given: str) -> tuple[str, ...]:
+    """Ways to hold weights."""
+    from ...core.model.spec import DTYPE_ALIASES, DTYPES, QUANTIZATIONS, choose
+
+    words, known = _words(ctx, option, given), (*QUANTIZATIONS, *DTYPES, "none")
+    for word in words:
+        if word not in known and word not in DTYPE_ALIASES:
+            raise click.BadParameter(str(choose("way to hold weights", word, known)), ctx, option)
+    return words
+
+
 def _numbers(ctx: click.Context, option: click.Parameter, given: str) -> tuple[int, ...]:
     """A list of whole numbers from 1."""
     words = _words(ctx, option, given)
@@ -46,7 +57,7 @@ def _sizes(ctx: click.Context, option: click.Parameter, given: str | None) -> tu
     "--quantize",
     "weights",
     default="nf4",
-    callback=_words,
+    callback=_weights,
     metavar="LIST",
     help="How the weights are held, as in nf4,int8,bfloat16: a dtype is not quantized. Default: nf4.",
 )
@@ -67,7 +78,7 @@ def _sizes(ctx: click.Context, option: click.Parameter, given: str | None) -> tu
 @click.option("--vocab", "vocabularies", callback=_sizes, metavar="LIST",
               help="Instead: what choosing a token costs at these vocabularies, without a model.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
-              help="Write bench.md, bench.json and a chart there.")  # fmt: skip
+              help="Write bench.md and bench.json there, and of several batches or vocabularies a chart.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The whole result as one JSON document, instead of a table.")
 @plugin_option
 def command(
@@ -84,11 +95,20 @@ def command(
     do.
     """
     add_plugins(plugin)
+    for option in ("peer_python", "peer_model"):
+        if given[option] is not None and given["peer"] is None:
+            raise UsageError(
+                f"--{option.replace('_', '-')} says something about a peer, and none is named: add --peer hf, "
+                "--peer vllm or --peer llamacpp, or leave it out"
+            )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is known before anything is measured
     if vocabularies:
         if given["peer"] is not None:
             raise UsageError("--vocab measures without a model, and --peer needs one: leave out one of them")
+        from ..bench.measure import set_threads
+
+        set_threads(given["threads"])
         result = _choosing(strategies, given["batches"], vocabularies, given["device"])
     else:
         given["turns"] = given.pop("pairs")
@@ -102,11 +122,13 @@ def command(
 
         for file in write(out, "bench", result.page, result.document, result.picture):
             note(f"wrote {file}")
+        if result.picture is None:
+            note(f"no chart: {result.why_none}")
 
 
 @dataclass(frozen=True)
 class _Result:
-    """What was measured, in every form."""
+    """What was measured, in every form. ``why_none``: why there is no picture, where there is none."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -114,6 +136,7 @@ class _Result:
     page: str
     document: dict[str, Any]
     picture: str | None
+    why_none: str
 
 
 def _generating(strategies: tuple[str, ...], given: dict[str, Any]) -> _Result:
@@ -128,8 +151,9 @@ def _generating(strategies: tuple[str, ...], given: dict[str, Any]) -> _Result:
     work = Work(strategies=strategies or tuple(USUAL), **given)
     lines = list(measure(work, note))
     facts, head = machine(), table.columns(lines)
+    turns = f"{work.turns} turn{'s' * (work.turns > 1)}"
     notes = [
-        f"{work.tokens} new tokens a row behind {PROMPT}-token prompts, {work.turns} turns after a warm-up: medians, "
+        f"{work.tokens} new tokens a row behind {PROMPT}-token prompts, {turns} after a warm-up: medians, "
         "and in brackets the lowest and the highest. Prefill, choosing tokens and text are included.",
         *(f"{name}: `{text}`." for name, text in USUAL.items() if name in work.strategies and name != text),
     ]
@@ -142,6 +166,7 @@ def _generating(strategies: tuple[str, ...], given: dict[str, Any]) -> _Result:
         table.page("Tokens a second", facts, lines, shown),
         table.document(facts, lines, notes=notes),
         chart("Tokens a second by batch", panels) if panels else None,
+        "it shows tokens a second by batch, and one batch was measured (--batch 1,8 measures two)",
     )
 
 
@@ -173,6 +198,7 @@ def _choosing(
         table.titled("Choosing a token", facts, table.markdown(head, rows), shown),
         table.document(facts, found, notes=notes),
         chart("Milliseconds of choosing a token by vocabulary", panels) if panels else None,
+        "it shows milliseconds by vocabulary, and one was measured (--vocab 32000,128000 measures two)",
     )
 
 

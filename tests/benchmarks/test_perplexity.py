@@ -14,24 +14,6 @@ import torch
 WINDOW = 64
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of random weights that knows 320 tokens."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from logitmill.plugins.testing.bench import tokenizer
-
-    folder = tmp_path_factory.mktemp("small")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.3, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    return folder
-
-
 def test_it_is_transformers_loss(
     program: Callable[[str], Any], small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -57,6 +39,27 @@ def test_it_is_transformers_loss(
     assert 0 < rounded["difference"] < 0.2
     assert math.isclose(rounded["above"], rounded["perplexity"] / exact["perplexity"] - 1, rel_tol=1e-9)
     assert any(note.startswith("Not measured: nf5: ") for note in document["notes"])
+
+
+def test_a_gguf_file_is_quantized_anew_as_well(program: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch):
+    """Each quantization of ours is measured twice: on the file, and on the floats it was converted to."""
+    perplexity, asked = program("perplexity"), []
+
+    def logprobs(model: str | None, weights: str, windows: int) -> tuple[list[float], str]:
+        asked.append((model, weights))
+        return [-1.0 - (model is not None), -2.0], str(model or "the default")
+
+    class Found:
+        path = Path(__file__)
+
+    monkeypatch.setattr(perplexity, "logprobs", logprobs)
+    monkeypatch.setattr(perplexity, "find_model", lambda spec: Found)
+    monkeypatch.setattr(perplexity, "model_for", lambda peer, model: "converted")
+    found, name, missing = perplexity.rows(None, ("nf4", "int4"), 1)
+    assert asked == [(None, "float32"), (None, "nf4"), (None, "int4"), ("converted", "int4")]
+    assert [row.weights for row in found] == ["float32", "nf4", "int4", "int4, quantized anew"]
+    assert (name, missing) == ("the default", [])
+    assert [row.difference for row in found] == [0.0, 0.0, 0.0, 0.5]
 
 
 def test_the_text_is_long_enough_and_says_where_it_is_from(program: Callable[[str], Any]):

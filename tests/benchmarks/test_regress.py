@@ -73,6 +73,58 @@ def test_a_peer_that_is_not_here_is_left_out(regress: Any):
     assert regress.HELD["4 bits, llama.cpp"](asked(regress)) is None
 
 
+def told(processor: str, torch: str = "torch 2.13.0+cpu", **more: str) -> dict[str, str]:
+    """Facts of a machine."""
+    return {"date": "2026-01-02", "processor": processor, "versions": f"logitmill 0.1.0, {torch}, x 1.0", **more}
+
+
+TWO, FOUR = "Some Processor, 2 logical cores, 2 threads used", "Some Processor, 4 logical cores, 4 threads used"
+
+
+def test_what_was_not_measured_stays_on_a_machine_of_the_same_kind(regress: Any):
+    said: list[str] = []
+    before = {"machine": told(TWO), "ratios": {"a": 1.0, "b": 2.0}}
+    made = {"machine": told(TWO, date="2026-01-09", load="0.1", commit="abc"), "ratios": {"b": 3.0}}
+    assert regress.merged(before, made, said.append) == {"machine": made["machine"], "ratios": {"a": 1.0, "b": 3.0}}
+    assert said == ["kept     a: not measured, and recorded on a machine like this one"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [told(FOUR), told(TWO.replace("2 threads", "1 threads")), told(TWO, "torch 2.12.0"), told(TWO, gpu="A GPU"), {}],
+)
+def test_ratios_of_another_machine_are_dropped_and_named(regress: Any, before: dict[str, str]):
+    said: list[str] = []
+    made = {"machine": told(TWO), "ratios": {"b": 3.0}}
+    assert regress.merged({"machine": before, "ratios": {"a": 1.0, "b": 2.0}}, made, said.append) == made
+    [line] = said
+    assert line.startswith("dropped  a: not measured, and recorded on another machine (")
+    assert f"this is {TWO}, torch 2.13.0+cpu)" in line
+
+
+def test_recording_writes_what_was_measured_with_its_machine(
+    regress: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "ratios.json"
+    file.write_text(json.dumps({"machine": told("No Such Processor"), "ratios": {"of old": {"median": 9.0}}}), "utf-8")
+    monkeypatch.setattr(regress, "RATIOS", file)
+    monkeypatch.setitem(regress.HELD, "loop", Measured(regress, 1.5))
+    assert regress.main(["--record", "--only", "loop"]) == 0
+    made = json.loads(file.read_text("utf-8"))
+    assert {name: spread["median"] for name, spread in made["ratios"].items()} == {"pair": 1.5}
+    assert made["machine"]["processor"] == regress.machine()["processor"]
+    assert "dropped  of old: " in capsys.readouterr().out
+
+
+def test_recording_nothing_leaves_what_there_is(regress: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "ratios.json"
+    file.write_text(json.dumps({"ratios": {"of old": {"median": 9.0}}}), "utf-8")
+    before = file.read_text("utf-8")
+    monkeypatch.setattr(regress, "RATIOS", file)
+    assert regress.main(["--record", "--only", "16 bits, vLLM"]) == 1
+    assert file.read_text("utf-8") == before
+
+
 def test_the_committed_ratios_are_of_pairs_that_are_measured(regress: Any):
     committed = json.loads((FOLDER / "results" / "ratios.json").read_text("utf-8"))
     assert committed["machine"]["processor"]

