@@ -139,6 +139,15 @@ class Columns:
         """The largest logits of blocks of columns, where there are many columns and looking is free."""
         return tops(self.logits) if self.is_wide else None
 
+    @property
+    def block_maxima(self) -> Tensor:
+        """float32 [R, n]: the largest logit of each block of `selection.WIDTH` columns, of a wide Dist.
+
+        Without what is left at the end.
+        """
+        assert self._tops is not None
+        return self._tops
+
     @cached_property
     def max_logit(self) -> Tensor:
         """float32 [R, 1]."""

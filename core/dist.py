@@ -137,6 +137,28 @@ class Dist(Columns):
             return self.shares.position(uniform)
         return position(self.weights, uniform)
 
+    def keep_few(self, rows: Tensor, columns: Tensor, logits: Tensor, counts: Tensor) -> Dist:
+        """Keep some tokens of each row, one at least, narrowed to as many columns as the most that a row keeps.
+
+        ``rows``, ascending, ``columns`` (int64 [n]), ascending in a row, and their ``logits``; ``counts``: int64 [R].
+        """
+        place = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]  # of each in its row
+        most = int(counts.max())
+        free = torch.ones(self.rows, most, dtype=torch.bool)  # among the first columns: for rows that keep fewer
+        low = columns < most
+        free[rows[low], columns[low]] = False
+        held = (free.cumsum(-1) + counts[:, None] - 1).masked_fill_(~free, most).clamp_(max=most)  # [R, most]
+        found = torch.empty(self.rows, most + 1, dtype=torch.int64).scatter_(
+            -1, held, torch.arange(most).expand_as(held)
+        )
+        found = found.index_put_((rows, place), columns)[:, :most]
+        values = torch.full(found.shape, NEG_INF).index_put_((rows, place), logits)
+        values, order = values.sort(dim=-1, descending=True, stable=True)
+        found = found.gather(-1, order)
+        twin = Dist.ranked(values, found if self.ids is None else self.ids.gather(-1, found), self.vocab_size)
+        twin.rescued = self._none
+        return twin
+
     def keep_ranked(self, mask: Tensor) -> Dist:
         """``keep`` with ``mask`` given in ``order`` (bool [R, C])."""
         if self._ranked is not None and self.looks and _is_prefix(mask):  # the best stay: nothing to rescue

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 
+from ..core.bands import keep_above
 from ..core.context import Context
 from ..core.dist import Dist
 from ..core.scalar import Scalar
@@ -43,6 +45,11 @@ class Epsilon(LogitsProcessor):
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
         if self.dialect == "hf":
             return dist.keep((dist.probs >= self.e) | (dist.logits >= dist.max_logit))
+        if dist.is_wide:
+            e = torch.as_tensor(self.e, dtype=torch.float64)
+            cut = keep_above(dist, lambda sums: (e * sums.total).log())
+            if cut is not None:
+                return cut
         probs = dist.weights / dist.weights.sum(-1, keepdim=True)  # float64 [R, C]
         return dist.keep(probs.float() >= self.e)
 

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from ..core.bands import ROUGH_ENTROPY, Sums, keep_above
 from ..core.context import Context
 from ..core.dist import Dist
 from ..core.scalar import Scalar
@@ -45,11 +46,22 @@ class Eta(LogitsProcessor):
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
         if self.dialect == "hf":
             return dist.keep((dist.probs >= self._hf_threshold(dist)) | (dist.logits >= dist.max_logit))
+        if dist.is_wide:
+            cut = keep_above(dist, self._depth, rough=ROUGH_ENTROPY)
+            if cut is not None:
+                return cut
         probs = dist.weights / dist.weights.sum(-1, keepdim=True)  # float64 [R, C]
         entropy = torch.special.entr(probs).sum(-1, keepdim=True)  # [R, 1]
-        e = torch.as_tensor(self.e, dtype=torch.float64, device=dist.device)
-        threshold = torch.minimum(e, e.sqrt() * torch.exp(-entropy))
-        return dist.keep(probs.float() >= threshold.float())
+        return dist.keep(probs.float() >= self._threshold(entropy).float())
+
+    def _threshold(self, entropy: Tensor) -> Tensor:
+        """A float64 [R, 1], from float64 [R, 1]."""
+        e = torch.as_tensor(self.e, dtype=torch.float64, device=entropy.device)
+        return torch.minimum(e, e.sqrt() * torch.exp(-entropy))
+
+    def _depth(self, sums: Sums) -> Tensor:
+        """A float64 [R, 1]: how far from the best logit that is."""
+        return (self._threshold(sums.entropy) * sums.total).log()
 
     def _hf_threshold(self, dist: Dist) -> Tensor:
         """A float32 [R, 1]: transformers' arithmetic, which takes the entropy of torch's Categorical."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from pydantic import Field
 
+from ..core.bands import keep_above
 from ..core.context import Context
 from ..core.dist import Dist
 from ..core.scalar import Scalar
@@ -31,6 +33,11 @@ class TopA(LogitsProcessor):
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
         # With weights w = p / p_max and their sum S = 1 / p_max, p >= a * p_max ** 2 is w * S >= a.
+        if dist.is_wide:
+            a = torch.as_tensor(self.a, dtype=torch.float64)
+            cut = keep_above(dist, lambda sums: (a / sums.total).log(), most=0.0)
+            if cut is not None:
+                return cut
         total = dist.weights.sum(-1, keepdim=True)  # [R, 1]
         return dist.keep((dist.weights * total).float() >= self.a)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from ..core.bands import TIGHT, halfway, keep_rows, reached_in, weighed
 from ..core.context import Context
 from ..core.dist import Dist
 from ..core.scalar import Scalar
@@ -15,6 +17,7 @@ from ..core.stage import LogitsProcessor
 
 HF_MOST = 100  # how many tokens transformers looks at
 _LOWEST = torch.finfo(torch.float32).min
+_LEAST_SHARE = 1e-30  # of the entropy: a share that float32 holds with all its digits
 
 
 class TopH(LogitsProcessor):
@@ -54,10 +57,26 @@ class TopH(LogitsProcessor):
             return self._hf(dist)
         if not isinstance(self.alpha, Tensor) and self.alpha >= 1.0:
             return dist
+        if dist.is_wide:
+            cut = self._without_order(dist)
+            if cut is not None:
+                return cut
         share = self._entropy_share(dist).float()  # [R, C] in descending order
         best = torch.arange(dist.columns, device=dist.device) == 0
         keep = (share <= self.alpha) | best
         return dist.keep_ranked(keep | (self.alpha >= 1.0) if isinstance(self.alpha, Tensor) else keep)
+
+    def _without_order(self, dist: Dist) -> Dist | None:
+        """The same cut without all tokens in order; None where a row's end is not decided that way."""
+        alpha = torch.as_tensor(self.alpha, dtype=torch.float32).expand(dist.rows, 1)
+        shares = torch.where(alpha < 1, halfway(alpha, math.inf), math.inf)[:, 0].tolist()
+        kept = []
+        for row, share in enumerate(shares):
+            stays = _prefix(dist, row, share) if share < math.inf else torch.ones(dist.columns, dtype=torch.bool)
+            if stays is None:
+                return None
+            kept.append(stays)
+        return keep_rows(dist, kept)
 
     def _entropy_share(self, dist: Dist) -> Tensor:
         """A float64 [R, C] in descending order: each prefix's entropy, as a share of the whole one.
@@ -86,6 +105,35 @@ class TopH(LogitsProcessor):
         keep = (spent <= bound)[:, : head.columns]
         keep = keep | (torch.arange(head.columns, device=dist.device) == 0)
         return dist.keep(torch.zeros_like(dist.alive).scatter_(-1, dist.columns_of(tokens)[0], keep))
+
+
+def _prefix(dist: Dist, row: int, share: float) -> Tensor | None:
+    """A bool [C]: a row's best tokens with a share of the entropy and no more; None where that is not decided."""
+    distance, weights = weighed(dist, row)
+    best = int(dist.logits[row].argmax())  # the lowest id of several
+    weights[best] = 0.0
+    terms = distance * weights
+    whole = float(_entropy(torch.stack([weights.sum(), terms.sum()])[:, None]))
+    if not (share > _LEAST_SHARE and whole < math.inf):  # NaN neither
+        return None
+    if whole == 0:  # the best token is all there is
+        return distance == 0.0
+    aim = share * whole
+    near = reached_in(distance, (weights, terms), lambda sums: _entropy(sums) >= aim)
+    order = dist.logits[row, near.columns].sort(descending=True, stable=True).indices
+    columns = near.columns[order]
+    reached = _entropy(torch.stack([weights[columns], terms[columns]]).cumsum(-1) + near.sums)
+    count = int((reached < aim).sum())
+    before = float(reached[count - 1]) if count else float(_entropy(near.sums))
+    if count == len(columns) or not before + TIGHT * whole < aim < float(reached[count]) - TIGHT * whole:
+        return None
+    return near.first(columns[:count])
+
+
+def _entropy(sums: Tensor) -> Tensor:
+    """Float64 [k] of prefixes, from sums [2, k] of their weights but the best one, and of those times distance."""
+    rest: Tensor = sums[0]
+    return rest.log1p() + sums[1] / (1.0 + rest)
 
 
 __all__ = ["TopH"]

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..core.bands import TIGHT, deviation, keep_between
 from ..core.context import Context
-from ..core.dist import Dist
+from ..core.dist import NEG_INF, Dist
 from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
 
@@ -35,10 +36,23 @@ class TopNSigma(LogitsProcessor):
     )
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
+        if dist.is_wide and self.dialect == "logitmill":
+            cut = self._without_tables(dist)
+            if cut is not None:
+                return cut
         sigma = self._sigma(dist)
         threshold = (dist.max_logit.double() - self.n * sigma).float()
         off = torch.zeros_like(sigma) >= self.n
         return dist.keep((dist.logits >= threshold) | off)
+
+    def _without_tables(self, dist: Dist) -> Dist | None:
+        """The same cut from a sigma summed in another order; None where a logit lies too close to tell."""
+        mean, sigma = deviation(dist)
+        n, best = torch.as_tensor(self.n, dtype=torch.float64), dist.max_logit.double()
+        threshold = torch.where(n > 0, best - n * sigma, NEG_INF)
+        off = TIGHT * (best.abs() + mean.abs() + n.abs() * sigma)
+        cut = keep_between(dist, (threshold - off).float(), (threshold + off).float())
+        return cut if isinstance(cut, Dist) else None
 
     def _sigma(self, dist: Dist) -> Tensor:
         """A float64 [R, 1]: squares of float32 cannot overflow there."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..core.bands import TIGHT, halfway, keep_rows, reached_in, weighed
 from ..core.context import Context
 from ..core.dist import Dist
 from ..core.scalar import Scalar
@@ -39,6 +41,10 @@ class Typical(LogitsProcessor):
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
         if not isinstance(self.mass, Tensor) and self.mass >= 1.0:
             return dist
+        if dist.is_wide and self.dialect == "logitmill":
+            cut = self._without_order(dist)
+            if cut is not None:
+                return cut
         shifted = (-dist.logprobs - dist.entropy).abs() if self.dialect == "hf" else _shifts(dist)  # [R, C]
         order = shifted.sort(dim=-1, stable=True).indices
         keep = self._with_ties(dist, shifted, order) if self.dialect == "hf" else self._prefix(dist, order)
@@ -47,6 +53,21 @@ class Typical(LogitsProcessor):
         if isinstance(self.mass, Tensor):
             keep = keep | (self.mass >= 1.0)
         return dist.keep(keep)
+
+    def _without_order(self, dist: Dist) -> Dist | None:
+        """The same cut without all tokens in order; None where a row's end is not decided that way."""
+        mass = torch.as_tensor(self.mass, dtype=torch.float32).expand(dist.rows, 1)
+        shares = torch.where(mass < 1, halfway(mass, 0.0), math.inf)[:, 0].tolist()
+        kept = []
+        for row, share in enumerate(shares):
+            stays = _band(dist, row, share) if share < math.inf else torch.ones(dist.columns, dtype=torch.bool)
+            if stays is None:
+                return None
+            kept.append(stays)
+        alone = not isinstance(self.min_keep, Tensor) and self.min_keep == 1  # one always stays
+        if not alone and bool((torch.stack(kept).sum(-1, keepdim=True) < self.min_keep).any()):
+            return None
+        return keep_rows(dist, kept)
 
     def _prefix(self, dist: Dist, order: Tensor) -> Tensor:
         """A bool [R, C] by column: what comes before the mass is reached."""
@@ -68,6 +89,37 @@ def _shifts(dist: Dist) -> Tensor:
     logprobs = dist.logits.double() - dist.max_logit.double() - total.log()
     entropy = -torch.where(dist.weights > 0, dist.weights / total * logprobs, 0.0).sum(-1, keepdim=True)
     return (logprobs + entropy).abs()
+
+
+def _band(dist: Dist, row: int, share: float) -> Tensor | None:
+    """A bool [C]: a row's first by |-ln p - H|, until they have a share of the mass; None where that is open.
+
+    As -ln p is the distance from the best logit and a constant, and H that distance on average and the same constant,
+    what counts is how far a token's distance is from the average one.
+    """
+    distance, weights = weighed(dist, row)
+    total = float(weights.sum())
+    if not total < math.inf:  # which NaN is not
+        return None
+    shifts = distance.sub_(torch.dot(weights, distance) / total).abs_()
+    aim, off = share * total, TIGHT * total
+    near = reached_in(shifts, (weights,), lambda sums: sums[0] >= aim)
+    shifts, order = shifts[near.columns].sort(stable=True)
+    columns = near.columns[order]
+    reached = weights[columns].cumsum(0).add_(near.sums[0])
+    last = int((reached < aim).sum())  # the one that reaches it
+    before = float(reached[last - 1]) if last else float(near.sums[0])
+    if last == len(columns) or not before + off < aim < float(reached[last]) - off:
+        return None
+    least = float(shifts[last]) - TIGHT
+    most = float(shifts[min(last + 1, len(columns) - 1)]) + TIGHT
+    if not near.low < least < most < near.high:  # there may be others as near in the next bin
+        return None
+    if most - least < 3 * TIGHT:  # ties stand in the order of their ids, whatever rounding does; others as near do not
+        tied = dist.logits[row, columns[(shifts > least) & (shifts < most)]]
+        if not bool((tied == tied[0]).all()):
+            return None
+    return near.first(columns[: last + 1])
 
 
 __all__ = ["Typical"]
