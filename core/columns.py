@@ -126,7 +126,7 @@ class Columns:
     @cached_property
     def shares(self) -> Shares:
         """Rough probabilities, of a wide Dist; what is decided by them is exact."""
-        return Shares.of(self.logits)
+        return Shares.of(self.logits, self._tops)
 
     @cached_property
     def entropy(self) -> Tensor:

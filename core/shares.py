@@ -14,11 +14,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .selection import WIDTH, position
+from .selection import WIDTH, position, tops
 
 ROUGH, COARSE = 1e-7, 1e-6  # what sums are off by at most: of the whole, and of the heaviest block, summed in float32
 EDGE = 3e-5  # of themselves: probabilities farther apart than this are surely in the order of their logits
-STRIDE, BINS, SPAN = 16, 512, 32.0  # the sample that a cut is first guessed from; e^-SPAN is nothing in float32
+TAKEN, EVERY = 16, 512  # columns of so many that a cut is first guessed from: what memory gives at once
+BINS, SPAN = 512, 32.0  # nats, in bins, below the best; e^-SPAN is nothing in float32
 GUESSES, STEP = 40, 2.0  # how many guesses are made, and how far from one another, in nats
 MARGIN, OVERSHOOT = 12, 0.1  # how far beyond the cut a guess aims: tokens, and of what the last one was off by
 CROWD = 160  # tokens between two guesses that are few enough to be put in order
@@ -31,26 +32,30 @@ class Shares:
     """Probabilities of R rows over C columns: of all tokens, or of what a nucleus has left of them.
 
     logits and probs: float32 [R, C], of all tokens; sums: float64 [R, n], of what is left in each block of WIDTH
-    columns, the last one shorter; floor: float32 [R, 1], the least logit that is left, or None where all are; without:
-    (rows, columns) of those that tie with it and are not left.
+    columns, the last one shorter; tops: the `selection.tops` of logits; floor: float32 [R, 1], the least logit that is
+    left, or None where all are; without: (rows, columns) of those that tie with it and are not left.
     """
 
     logits: Tensor
     probs: Tensor
     sums: Tensor
+    tops: Tensor
     floor: Tensor | None = None
     without: tuple[Tensor, Tensor] | None = None
 
     @classmethod
-    def of(cls, logits: Tensor) -> Shares:
-        """Of float32 logits [R, C], all of them."""
+    def of(cls, logits: Tensor, maxima: Tensor | None = None) -> Shares:
+        """Of float32 logits [R, C], all of them. ``maxima``: their `selection.tops`, where those are known."""
         probs = torch.softmax(logits, -1)
-        return cls(logits, probs, block_sums(probs))
+        return cls(logits, probs, block_sums(probs), tops(logits) if maxima is None else maxima)
 
     @cached_property
     def best(self) -> Tensor:
         """float32 [R, 1]: the probability of the best token."""
-        return self.probs.amax(-1, keepdim=True)
+        block = self.tops.argmax(-1, keepdim=True)
+        columns = block * WIDTH + torch.arange(WIDTH)
+        rest = self.probs[:, self.tops.shape[1] * WIDTH :]
+        return torch.cat([self.probs.gather(1, columns), rest], -1).amax(-1, keepdim=True)
 
     @cached_property
     def slack(self) -> Tensor:
@@ -122,16 +127,21 @@ def block_sums(values: Tensor) -> Tensor:
     return torch.cat([sums, rest.sum(-1, keepdim=True)], -1).double() if rest.shape[1] else sums.double()
 
 
-def _guesses(logits: Tensor, probs: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """(how far below the best logit the cut is, and the mass a nat there), float32 [R] each, from a sample."""
-    best = logits.amax(-1, keepdim=True)
-    some, mass = logits[:, ::STRIDE], probs[:, ::STRIDE]
-    bins = (best - some).mul_(BINS / SPAN).clamp_(max=BINS - 1).long()
-    until = torch.zeros(len(logits), BINS).scatter_add_(1, bins, mass).cumsum_(-1)
-    until /= until[:, -1:].clamp(min=_LEAST)
-    at = (until < share).sum(-1, keepdim=True).clamp_(max=BINS - 1)
+def _guesses(shares: Shares, share: Tensor) -> tuple[Tensor, Tensor]:
+    """(how far below the best logit the cut is, and the part of the mass a nat there), float32 [R] each, from a sample.
+
+    Of what lies below the cut, since that is many tokens of little mass each: a sample knows it well.
+    """
+    probs = shares.probs
+    every = min(EVERY, probs.shape[1])
+    some = probs[:, : probs.shape[1] // every * every].unflatten(1, (-1, every))[..., :TAKEN].flatten(1)
+    bins = (some / shares.best).log_().mul_(-BINS / SPAN).clamp_(max=BINS - 1).long()
+    until = torch.zeros(len(some), BINS).scatter_add_(1, bins, some).cumsum_(-1)
+    below = (until[:, -1:] - until) * (probs.shape[1] / some.shape[1])  # each bin
+    below /= shares.sums.sum(-1, keepdim=True)
+    at = (below > 1 - share).sum(-1, keepdim=True).clamp_(max=BINS - 1)
     lower, upper = (at - 4).clamp_(min=0), (at + 4).clamp_(max=BINS - 1)
-    slope = (until.gather(1, upper) - until.gather(1, lower)) / ((upper - lower) * (SPAN / BINS))
+    slope = (below.gather(1, lower) - below.gather(1, upper)) / ((upper - lower) * (SPAN / BINS))
     return ((at + 0.5) * (SPAN / BINS))[:, 0], slope.clamp_(min=1e-4)[:, 0]
 
 
@@ -149,7 +159,7 @@ class _Cuts:
         """What is left."""
         shares, share = self.shares, self.share
         whole = shares.sums.sum(-1, keepdim=True)
-        depth, slope = _guesses(shares.logits, shares.probs, share)
+        depth, slope = _guesses(shares, share)
         guess = shares.best[:, 0].log() - depth
         numbers = zip(guess.tolist(), slope.tolist(), (share * whole)[:, 0].tolist(), strict=True)
         near = torch.tensor([self._near(row, *of_row) for row, of_row in enumerate(numbers)])
@@ -232,7 +242,7 @@ class _Cuts:
                 torch.cat([without[0][mine], torch.full_like(others, i)]),
                 torch.cat([without[1][mine], others]),
             )
-        return Shares(shares.logits, shares.probs, sums, floor, without)
+        return Shares(shares.logits, shares.probs, sums, shares.tops, floor, without)
 
     def _members(self) -> tuple[Tensor, Tensor]:
         """(rows, columns), int64 [n]: what is in the room, in that order."""

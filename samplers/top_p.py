@@ -62,7 +62,7 @@ class TopP(LogitsProcessor):
         """The same cut from the best tokens alone, or by sums; None where neither decides it."""
         share = torch.as_tensor(self.p, dtype=torch.float32).expand(dist.rows, 1)
         alone = not isinstance(self.min_keep, Tensor) and self.min_keep == 1
-        if not alone or not bool((dist.spread(FEW) < 0.5 * share).any()):
+        if not alone or not bool((dist.spread(FEW) < 0.75 * share).any()):
             head = dist.narrow(FEW)
             likely = dist.mass_before_best(head, share).float() < share
             keep = with_best(likely.clone(), self.p, self.min_keep)
