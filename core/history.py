@@ -33,6 +33,7 @@ class History:
         self._reader = reader
         self._texts: list[tuple[TextReader, int, str] | None] = []
         self._held: Tensor | None = None  # int64 [R, room], made from the host's tokens when first asked for
+        self._ids: Sequence[Sequence[Tensor]] | None = None  # of each row, to make it from instead
         self._counts: Tensor | None = None  # int32 [R, V]: of generated tokens, kept up to date once asked for
         self._prompt_counts: Tensor | None = None
         self._entropies: Tensor | None = None  # float32 [R, T] by place, from the first time it is recorded
@@ -50,17 +51,26 @@ class History:
         self.extend([prompt], [output])
         return self.rows - 1
 
-    def extend(self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> None:
-        """New rows behind the others, all at once."""
+    def extend(
+        self,
+        prompts: Sequence[Sequence[int]],
+        outputs: Sequence[Sequence[int]],
+        ids: Sequence[Sequence[Tensor]] | None = None,
+    ) -> None:
+        """New rows behind the others, all at once.
+
+        ``ids``: the same of each row in int64 tensors, one behind another, where those are made already.
+        """
         new = [[*prompt, *output] for prompt, output in zip(prompts, outputs, strict=True)]
         if not new:
             return
+        self._ids = ids if not self.host and self._held is None else None
         self.host.extend(new)
         self.prompt_sizes.extend(map(len, prompts))
         self._texts.extend([None] * len(new))
         if self._held is not None:
             self._reserve(max(map(len, new)) + 1)
-            self._held = torch.cat([self._held, self._table(new, self._held.shape[1])])
+            self._held = torch.cat([self._held, self._table(ids or list(map(_parts, new)), self._held.shape[1])])
         if self._entropies is not None:
             fresh = self._entropies.new_full((len(new), self._tokens.shape[1]), float("nan"))
             self._entropies = torch.cat([self._entropies, fresh])
@@ -77,7 +87,7 @@ class History:
         self.prompt_sizes = [self.prompt_sizes[p] for p in parents]
         self._texts = [None if parents.count(p) > 1 else self._texts[p] for p in parents]
         index = index_on(self.device, parents)
-        self._held = None if self._held is None else self._held[index]
+        self._held, self._ids = (None, None) if self._held is None else (self._held[index], None)
         self._counts = None if self._counts is None else self._counts[index]
         self._prompt_counts = None if self._prompt_counts is None else self._prompt_counts[index]
         self._entropies = None if self._entropies is None else self._entropies[index]
@@ -104,6 +114,7 @@ class History:
         already.
         """
         if self._pending:
+            self._ids = None
             for row, token in zip(self.host, host, strict=True):
                 row.append(int(token))
             del self._pending[0]
@@ -113,18 +124,20 @@ class History:
         """int64 [R, room], -1 past each row's length."""
         if self._held is None:
             longest = max([0, *map(len, self.host)])
-            self._held = self._table(self.host, max(64, longest + len(self._pending) + 1))
+            rows = self._ids or list(map(_parts, self.host))
+            self._held, self._ids = self._table(rows, max(64, longest + len(self._pending) + 1)), None
             for i, tokens in enumerate(self._pending):
                 at = [len(row) + i for row in self.host]
                 self._held.scatter_(1, torch.tensor(at, device=self.device)[:, None], tokens)
         return self._held
 
-    def _table(self, rows: Sequence[Sequence[int]], room: int) -> Tensor:
+    def _table(self, rows: Sequence[Sequence[Tensor]], room: int) -> Tensor:
         """int64 [n, room]: token ids, -1 behind them."""
         block = torch.full((len(rows), room), -1, dtype=torch.int64)
-        for own, row in zip(block, rows, strict=True):
-            if row:
-                own[: len(row)] = packed(row)
+        for own, parts in zip(block, rows, strict=True):
+            if parts:
+                joined = torch.cat(list(parts))
+                own[: len(joined)] = joined
         return block.to(self.device)
 
     def _reserve(self, length: int) -> None:
@@ -212,6 +225,11 @@ class History:
             text += reader.push(token)
         self._texts[row] = reader, len(self.host[row]), text
         return text
+
+
+def _parts(tokens: Sequence[int]) -> list[Tensor]:
+    """As one tensor, or none."""
+    return [packed(tokens)] if tokens else []
 
 
 def packed(tokens: Sequence[int]) -> Tensor:

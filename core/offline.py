@@ -69,7 +69,7 @@ def _prepare(
 ) -> tuple[Dist, Context, Session, list[int]]:
     dist = Dist(_logits(logits))
     _sound(dist, [0] * dist.rows)
-    prompts, outputs = _tokens("prompt", prompt, dist), _tokens("output", output, dist)
+    (prompts, given), (outputs, made) = _tokens("prompt", prompt, dist), _tokens("output", output, dist)
     reader = None
     if tokenizer is not None:
         from .tokens import TokenText
@@ -80,7 +80,8 @@ def _prepare(
     history = History(dist.columns, dist.device, reader)
     longest = max(map(len, outputs))
     at_once = not longest or not built.looks_at_the_prompt
-    history.extend(prompts, outputs if at_once else [[]] * len(prompts))
+    ids = list(zip(given, made, strict=True))
+    history.extend(prompts, outputs if at_once else [[]] * len(prompts), ids if at_once else None)
     ctx = _context(history, vocab, dist, noise, prepared)
     session = Session.opened(built, ctx)
     if at_once:
@@ -187,10 +188,10 @@ def _no_number(logits: Any) -> str:
     return next((found for row in logits if (found := _no_number(row))), "")
 
 
-def _tokens(name: str, tokens: Any, dist: Dist) -> list[list[int]]:
-    """One list of ids for each row, from None, one list for all, or one for each."""
+def _tokens(name: str, tokens: Any, dist: Dist) -> tuple[list[list[int]], list[Tensor]]:
+    """A list of ids for each row, from None, one list for all, or one for each; and the same as int64 tensors."""
     if tokens is None:
-        return [[] for _ in range(dist.rows)]
+        return [[] for _ in range(dist.rows)], [torch.empty(0, dtype=torch.int64)] * dist.rows
     if isinstance(tokens, str):
         raise RequestError(f"{name} is token ids here, not text: encode it with the tokenizer first")
     if not hasattr(tokens, "tolist") and not isinstance(tokens, list | tuple):
@@ -199,37 +200,46 @@ def _tokens(name: str, tokens: Any, dist: Dist) -> list[list[int]]:
     if held and not isinstance(held[0], list | tuple) and hasattr(held[0], "tolist"):
         held = [item.tolist() for item in held]
     many = bool(held) and isinstance(held[0], list | tuple)
-    rows = [list(row) for row in held] if many else [list(held) for _ in range(dist.rows)]
-    if len(rows) == 1:
-        rows = [list(rows[0]) for _ in range(dist.rows)]
-    if len(rows) != dist.rows:
+    rows = [list(row) for row in held] if many else [held]
+    if len(rows) not in (1, dist.rows):
         raise RequestError(f"{name} has {len(rows)} rows, logits have {dist.rows}")
-    if isinstance(tokens, Tensor) and tokens.dtype == torch.int64 and tokens.numel():
-        least, most = tokens.aminmax()
-        if int(least) >= 0 and int(most) < dist.columns:
-            return rows
-    for row in rows:
-        wrong = _no_token(row, dist.columns)
-        if wrong is not None:
-            raise RequestError(f"{name} holds {wrong}, which is no token id of a vocabulary of {dist.columns}")
-    return rows
+    ids = _checked(tokens, dist.columns)
+    if ids is None:
+        ids = []
+        for row in rows:
+            own, wrong = _no_token(row, dist.columns)
+            if wrong is not None:
+                raise RequestError(f"{name} holds {wrong}, which is no token id of a vocabulary of {dist.columns}")
+            ids.append(own)
+    if len(rows) == 1:
+        return [list(rows[0]) for _ in range(dist.rows)], ids * dist.rows
+    return rows, ids
 
 
-def _no_token(row: list[Any], size: int) -> str | None:
-    """What of a row is no token id, as it is written; None where all are."""
-    if not row:
+def _checked(tokens: Any, size: int) -> list[Tensor] | None:
+    """The rows of a tensor of token ids; None for anything else."""
+    if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64 or not tokens.numel() or tokens.dim() > 2:
         return None
+    least, most = tokens.aminmax()
+    return list(tokens.cpu().reshape(-1, tokens.shape[-1])) if int(least) >= 0 and int(most) < size else None
+
+
+def _no_token(row: list[Any], size: int) -> tuple[Tensor, str | None]:
+    """(a row as int64 [n], what of it is no token id, as it is written, or None where all are)."""
+    if not row:
+        return torch.empty(0, dtype=torch.int64), None
+    ids, doubtful = torch.empty(0, dtype=torch.int64), row
     try:
         ids = packed(row)
     except (TypeError, OverflowError):
-        doubtful = row
+        pass
     else:
         least, most = ids.aminmax()
         if int(least) > 1 and int(most) < size:
-            return None
+            return ids, None
         doubtful = [row[i] for i in ((ids <= 1) | (ids >= size)).nonzero()[:, 0].tolist()]  # True is 1 among numbers
     wrong = (t for t in doubtful if isinstance(t, bool) or not isinstance(t, int) or not 0 <= t < size)
-    return next(map(repr, wrong), None)
+    return ids, next(map(repr, wrong), None)
 
 
 def _seeds(seed: Any, rows: int) -> list[int]:
