@@ -33,7 +33,8 @@ class Shares:
 
     logits and probs: float32 [R, C], of all tokens; sums: float64 [R, n], of what is left in each block of WIDTH
     columns, the last one shorter; tops: the `selection.tops` of logits; floor: float32 [R, 1], the least logit that is
-    left, or None where all are; without: (rows, columns) of those that tie with it and are not left.
+    left, or None where all are; without: (rows, columns) of those that tie with it and are not left; whole: the shares of
+    all tokens, of which this is what is left.
     """
 
     logits: Tensor
@@ -42,6 +43,7 @@ class Shares:
     tops: Tensor
     floor: Tensor | None = None
     without: tuple[Tensor, Tensor] | None = None
+    whole: Shares | None = None
 
     @classmethod
     def of(cls, logits: Tensor, maxima: Tensor | None = None) -> Shares:
@@ -59,7 +61,12 @@ class Shares:
 
     @cached_property
     def slack(self) -> Tensor:
-        """float64 [R, 1]: how far any sum of probabilities may be off, in either direction."""
+        """float64 [R, 1]: how far any sum of probabilities may be off, in either direction.
+
+        In a nucleus too: what is left of a sum has all the error of that sum.
+        """
+        if self.whole is not None:
+            return self.whole.slack
         return ROUGH * self.sums.sum(-1, keepdim=True) + COARSE * self.sums.amax(-1, keepdim=True)
 
     def mask(self, rows: slice = slice(None)) -> Tensor:
@@ -242,7 +249,7 @@ class _Cuts:
                 torch.cat([without[0][mine], torch.full_like(others, i)]),
                 torch.cat([without[1][mine], others]),
             )
-        return Shares(shares.logits, shares.probs, sums, shares.tops, floor, without)
+        return Shares(shares.logits, shares.probs, sums, shares.tops, floor, without, shares)
 
     def _members(self) -> tuple[Tensor, Tensor]:
         """(rows, columns), int64 [n]: what is in the room, in that order."""

@@ -65,6 +65,18 @@ def test_a_nucleus_and_a_draw_from_it(seed: int, kind: str, columns: int, p: flo
         assert torch.equal(nucleus.position(uniform), position(mass, uniform))
 
 
+def test_what_a_nucleus_has_left_of_a_sum_is_as_rough_as_the_sum() -> None:
+    """One token of many that tie stays: its block's sum is what is left of a far larger one."""
+    logits = table(0, 20_000, "half")
+    share = torch.tensor([[0.03125], [0.03125 / 2], [0.5]])
+    nucleus = Shares.of(logits).nucleus(share)
+    assert nucleus is not None
+    mass = logits.double().softmax(-1) * kept_by_sorting(logits, share)
+    assert int((mass[1] > 0).sum()) == 1
+    for uniform in uniforms(0):
+        assert torch.equal(nucleus.position(uniform), position(mass, uniform))
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from(list(KINDS)), st.sampled_from(SIZES))
 def test_a_draw_from_all(seed: int, kind: str, columns: int) -> None:
