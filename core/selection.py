@@ -41,19 +41,21 @@ def fast_best(values: Tensor, k: int, maxima: Tensor | None) -> tuple[Tensor, Te
 
     A row's k best lie in those k of its blocks that have the best maxima: of every other block there are k tokens that
     are better than all of it. That leaves few columns to select from. With one more than k a look tells whether there
-    are ties to be put in order; 16-bit logits need no such look. ``maxima``: the ``tops`` of values, or None for few
-    columns.
+    are ties to be put in order; 16-bit logits, which are full of them, need no such look. ``maxima``: the ``tops`` of
+    values, or None for few columns.
     """
     if maxima is not None and maxima.shape[1] < 4 * (k + 1):  # too few blocks to leave many of them out
         maxima = None
-    if maxima is not None and len(values) == 1 and values.shape[1] % WIDTH == 0 and values.is_contiguous():
-        found_in_row = _of_one_row(values, k, maxima)
-        if found_in_row is not None:
-            return found_in_row
-    if maxima is None or not _of_16_bits(maxima):
-        found, columns = _in_blocks(values, k + 1, maxima)
-        if not bool((found[:, 1:] == found[:, :-1]).any()):
-            return found[:, :k], columns[:, :k]
+    many, whole = len(values) > 1, values.shape[1] % WIDTH == 0 and values.is_contiguous()
+    tied = maxima is not None and many and _of_16_bits(maxima)
+    if maxima is not None and whole and (tied or not many):
+        found = _over_maxima(values, k, maxima)
+        if found is not None:
+            return found
+    elif not tied:
+        top, columns = _in_blocks(values, k + 1, maxima)
+        if not bool((top[:, 1:] == top[:, :-1]).any()):
+            return top[:, :k], columns[:, :k]
     columns = _tied_in_blocks(values, k, maxima)
     return values.gather(-1, columns), columns
 
@@ -76,24 +78,35 @@ def _in_blocks(values: Tensor, k: int, maxima: Tensor | None) -> tuple[Tensor, T
     return found, firsts.gather(1, at // WIDTH) + at % WIDTH
 
 
-def _of_one_row(values: Tensor, k: int, maxima: Tensor) -> tuple[Tensor, Tensor] | None:
-    """``fast_best`` of one row of whole blocks: what is no less than the k-th best of their maxima, put in order.
+def _over_maxima(values: Tensor, k: int, maxima: Tensor) -> tuple[Tensor, Tensor] | None:
+    """``fast_best`` of whole blocks: in each row what is no less than the k-th best of its maxima, put in order.
 
-    That is as many tokens as have to be looked at, ties included, and no more calls than that takes. None where there
-    are many of them.
+    Ties are among them as they come. None where there are many.
     """
+    rows, count = maxima.shape
     least = maxima.topk(k, dim=-1).values[:, -1:]
-    chosen = (maxima < least).logical_not_()[0].nonzero()[:, 0]  # NaN too, which is the best of all
-    if len(chosen) > 2 * k:
+    chosen = (maxima < least).logical_not_().view(-1).nonzero()[:, 0]  # NaN too, which is the best of all
+    if len(chosen) > 2 * k * rows:
         return None
     inside = values.view(-1, WIDTH).index_select(0, chosen)
-    places = (inside < least).logical_not_().view(-1).nonzero()[:, 0]
-    if len(places) > 4 * k:
+    floor = least if rows == 1 else least.take(chosen // count)[:, None]
+    at = (inside < floor).logical_not_().view(-1).nonzero()[:, 0]
+    if len(at) > 4 * k * rows:
         return None
-    found, order = inside.view(-1).index_select(0, places).sort(descending=True, stable=True)  # they stand by their ids
-    places = places.index_select(0, order[:k])
-    block = places // WIDTH
-    return found[None, :k], (chosen.index_select(0, block) - block).mul_(WIDTH).add_(places)[None]
+    found, block = inside.view(-1).index_select(0, at), at // WIDTH
+    places = (chosen.index_select(0, block) - block).mul_(WIDTH).add_(at)  # row * C + column, ascending
+    if rows == 1:
+        found, order = found.sort(descending=True, stable=True)
+        return found[None, :k], places.index_select(0, order[:k])[None]
+    row = places // values.shape[1]
+    counts = torch.bincount(row, minlength=rows)
+    firsts = counts.cumsum(0) - counts
+    most = int(counts.max())
+    ranks = torch.arange(len(row)) + (torch.arange(rows) * most - firsts).index_select(0, row)
+    table = values.new_full((rows * most,), float("-inf")).index_copy_(0, ranks, found).view(rows, most)
+    found, order = table.sort(dim=-1, descending=True, stable=True)
+    columns = places.take(order[:, :k] + firsts[:, None]) - torch.arange(rows)[:, None] * values.shape[1]
+    return found[:, :k], columns
 
 
 def _tied_in_blocks(values: Tensor, k: int, maxima: Tensor | None) -> Tensor:

@@ -33,8 +33,8 @@ class Shares:
 
     logits and probs: float32 [R, C], of all tokens; sums: float64 [R, n], of what is left in each block of WIDTH
     columns, the last one shorter; tops: the `selection.tops` of logits; floor: float32 [R, 1], the least logit that is
-    left, or None where all are; without: (rows, columns) of those that tie with it and are not left; whole: the shares of
-    all tokens, of which this is what is left.
+    left, or None where all are; without: (rows, columns) of those that tie with it and are not left; whole: the shares
+    of all tokens, of which this is what is left.
     """
 
     logits: Tensor

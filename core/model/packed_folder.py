@@ -42,7 +42,7 @@ def load_packed(source: Path, folder: Path, dtype: torch.dtype) -> PreTrainedMod
         return None
     try:
         plan: list[dict[str, Any]] = json.loads((folder / PLAN).read_text("utf-8"))
-        tensors = load_file(str(folder / TENSORS))
+        tensors = {name: _loose(tensor) for name, tensor in load_file(str(folder / TENSORS)).items()}
     except (OSError, ValueError, SafetensorError):  # damaged since: it is made anew
         (folder / DONE).unlink(missing_ok=True)
         return None
@@ -120,6 +120,15 @@ def _layer(entry: dict[str, Any], tensors: dict[str, Tensor]) -> PackedLinear:
     assert values is not None
     assert scale is not None
     return Int8Linear(values, scale, own["bias"])
+
+
+def _loose(tensor: Tensor) -> Tensor:
+    """A tensor of the file that keeps no more of it mapped than itself, and that only while its data lie there.
+
+    What is small is copied: a vector of a few kilobytes would keep the whole file. safetensors gives views, and a view
+    keeps what it is of, other data put in it or not; ``detach`` is the same memory and no view.
+    """
+    return tensor.clone() if tensor.dim() < 2 else tensor.detach()
 
 
 def _place(model: nn.Module, name: str, tensor: Tensor) -> None:

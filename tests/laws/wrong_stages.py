@@ -439,6 +439,96 @@ class ByDistance(lm.LogitsProcessor):
         return Held(1.0 + (4 * gap).floor().clamp(max=20))
 
 
+class Halving(lm.LogitsProcessor):
+    """A stage that knows a head, with nothing wrong: the logits, halved."""
+
+    amount: lm.Scalar = Field(2.0, ge=1, le=9, description=TOLD)
+
+    def apply(self, dist: Any, state: Any, ctx: Any) -> Any:
+        return dist.with_logits(dist.logits / self.amount)
+
+    def on_head(self, head: Any, ctx: Any) -> bool:
+        head.divide(self.amount)
+        return True
+
+
+class Steeper(Halving):
+    """head: there it divides by more."""
+
+    def on_head(self, head: Any, ctx: Any) -> bool:
+        head.divide(self.amount + 0.5)
+        return True
+
+
+class Reciprocally(Halving):
+    """head: there it multiplies with what it divides by elsewhere, which rounds to another float."""
+
+    def on_head(self, head: Any, ctx: Any) -> bool:
+        head.divide(1.0)
+        head.logits *= 1 / (self.amount + 0.1)
+        return True
+
+    def apply(self, dist: Any, state: Any, ctx: Any) -> Any:
+        return dist.with_logits(dist.logits / (self.amount + 0.1))
+
+
+class Stale(Halving):
+    """head: there it writes logits, and the head goes on with the weights of those before."""
+
+    def on_head(self, head: Any, ctx: Any) -> bool:
+        assert head.weights is not None
+        head.logits = head.logits / self.amount
+        return True
+
+
+class FirstRowThere(Halving):
+    """head: there the first row's value for all of them."""
+
+    def on_head(self, head: Any, ctx: Any) -> bool:
+        head.divide(self.amount[:1] if isinstance(self.amount, Tensor) else self.amount)
+        return True
+
+
+class HalfOfAll(lm.LogitsProcessor):
+    """head: there it counts what was removed by the stage before."""
+
+    masks_only: ClassVar[bool] = True
+    monotone: ClassVar[bool] = True
+
+    def apply(self, dist: Any, state: Any, ctx: Any) -> Any:
+        return dist.keep(2 * dist.rank < dist.kept)
+
+    def on_head(self, head: Any, ctx: Any) -> bool:
+        head.first((head.logits.shape[1] + 1) // 2)
+        return True
+
+
+class Upside(lm.LogitsProcessor):
+    """head: it turns the order around, on which what stands behind it relies."""
+
+    def apply(self, dist: Any, state: Any, ctx: Any) -> Any:
+        return dist.with_logits(-dist.logits)
+
+    def on_head(self, head: Any, ctx: Any) -> bool:
+        head.divide(-1.0)
+        return True
+
+
+class Silent(Halving):
+    """head: it does not say that it has done it, and so it is done again without it, each time."""
+
+    def on_head(self, head: Any, ctx: Any) -> Any:
+        head.divide(self.amount)
+
+
+class Stumbling(Halving):
+    """head: it raises there, of which nobody learns."""
+
+    def on_head(self, head: Any, ctx: Any) -> bool:
+        head.halve(self.amount)
+        return True
+
+
 # -- columns, devices, values ------------------------------------------------------------------------------------------
 
 
@@ -592,6 +682,7 @@ WRONG: dict[str, list[Any]] = {
     "narrowed": [ByColumn(), ManyColumns()],
     "pointwise": [Normalising()],
     "planned": [ByDistance()],
+    "head": [Steeper(), Reciprocally(), Stale(), FirstRowThere(), HalfOfAll(), Upside(), Silent(), Stumbling()],
     "float32": [Doubled()],
     "no_host": [Waiting(), WaitingLate(), WaitingSignal()],
     "values": [Branching()],
@@ -613,4 +704,4 @@ BESIDE: dict[type[lm.Stage], set[str]] = {
 }
 
 #: stages with nothing wrong, of the kinds that the wrong ones are made of
-RIGHT: list[Any] = [Colourless(), Follows(), Piled()]
+RIGHT: list[Any] = [Colourless(), Follows(), Piled(), Halving()]

@@ -11,6 +11,7 @@ from . import removal
 from . import traits
 from . import columns
 from . import planning
+from . import heads
 from . import devices
 from . import values
 from . import draws
@@ -22,6 +23,7 @@ __all__ = [
     "contract",
     "devices",
     "draws",
+    "heads",
     "kinds",
     "planning",
     "purity",

@@ -185,6 +185,33 @@ def test_a_value_in_the_range_that_does_not_work_is_named() -> None:
         assert_laws(Early)
 
 
+def test_a_head_that_is_never_asked_or_says_no_breaks_nothing() -> None:
+    class Reads(Less, name="kit.reads"):
+        """Its on_head stands beside what the planner leaves alone."""
+
+        needs: ClassVar[frozenset[str]] = frozenset({"history"})
+
+        def on_head(self, head: Any, ctx: Any) -> bool:
+            raise AssertionError("it is asked")
+
+    asked: list[int] = []
+
+    class Declines(lm.LogitsProcessor, name="kit.declines"):
+        """It spoils the head, and says that it could not do it."""
+
+        def apply(self, dist: Any, state: Any, ctx: Any) -> Any:
+            return dist.with_logits(dist.logits / 2)
+
+        def on_head(self, head: Any, ctx: Any) -> bool:
+            asked.append(1)
+            head.first(1)
+            return False
+
+    assert laws()["head"].broken_by(Reads(2.0)) is None
+    assert laws()["head"].broken_by(Declines()) is None
+    assert asked
+
+
 def test_a_sampler_is_stochastic_by_the_draw_it_inherits_and_says_so_of_its_own() -> None:
     class Drawing(lm.Sampler, name="kit.drawing"):
         """Draws, by Sampler's own pick."""
