@@ -24,7 +24,7 @@ from ..transfer import to_device
 from .lean_attention import Attention, Heads, OverSlots, SideBySide
 from .lean_parts import Norm, Rotary, Rotation, Stream, stream
 from .limits import rope_limit
-from .packed import OneDnnLinear, PackedLinear, Product, Slice
+from .packed import OneDnnLinear, PackedLinear, Product, QuantizedLinear, Slice, onednn_takes
 from .slots import SlotCache, Step
 from .standing import hooks, moved_by_accelerate, on_one_device
 
@@ -36,6 +36,9 @@ FAMILY = {
     "SmolLM3ForCausalLM": "smollm3",
 }
 """Class and transformers module of the models a lean step is known to be right for."""
+
+MANY, TWICE = 4, 128_000_000
+"""Rows from which on, and bytes up to which, a quantized head is also held as the embedding that it is made of."""
 
 FUSED = (("self_attn", ("q_proj", "k_proj", "v_proj")), ("mlp", ("gate_proj", "up_proj")))
 """In each layer: the block, and its projections that one product computes."""
@@ -81,6 +84,7 @@ class LeanDecoder:
         self._layers = [_Layer(layer) for layer in self._body.layers]
         self._kinds = list(dict.fromkeys(layer.heads for layer in self._layers))
         self._head = _product(model.lm_head, self._body.embed_tokens.weight.dtype)
+        self._head_of_many = _head_of_many(model)
         self._norm = Norm(self._body.norm)
         self._rotary = Rotary(self._body.rotary_emb, self._kinds[0], self._body.embed_tokens.weight, rope_limit(model))
         self._compiled: Callable[[Tensor, Tensor, Attention], Tensor] | None = None
@@ -111,7 +115,8 @@ class LeanDecoder:
             if keep:
                 x = x.view(rows, width, x.shape[-1])[:, -keep:].reshape(rows * keep, x.shape[-1])
             x = self._norm(x)
-        logits = self._head(x)  # outside: a stage may write to logits, and nobody may to what inference mode made
+        head = self._head if self._head_of_many is None or width > 1 or rows < MANY else self._head_of_many
+        logits = head(x)  # outside: a stage may write to logits, and nobody may to what inference mode made
         return logits.view(rows, -1, logits.shape[-1])
 
     def compile(self) -> str | None:
@@ -203,6 +208,18 @@ def _product(layer: Any, dtype: torch.dtype) -> Product:
         return layer.product()
     made: Product = layer
     return made
+
+
+def _head_of_many(model: PreTrainedModel) -> Product | None:
+    """The output head for many rows, where it is a quantized one tied to an embedding that is there in bfloat16.
+
+    Eight bits make a row's step read less; what many rows take is arithmetic, and of that bfloat16 has twice as much.
+    """
+    weight: Any = model.get_input_embeddings().weight
+    fits = weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and weight.numel() * 2 <= TWICE
+    head = model.lm_head
+    fits = fits and model.config.tie_word_embeddings and isinstance(head, QuantizedLinear) and head.bias is None
+    return OneDnnLinear(weight, tied=weight).product() if fits and onednn_takes(weight.dtype) else None
 
 
 def _weights(modules: Mapping[str, nn.Module]) -> list[tuple[int, torch.dtype, int]]:

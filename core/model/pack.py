@@ -24,6 +24,7 @@ from .packed import (
     Int8Linear,
     OneDnnLinear,
     PackedLinear,
+    onednn_takes,
 )
 
 Layer = tuple[Tensor, Tensor | None]
@@ -41,13 +42,10 @@ PIECE = 4096
 
 def repack(model: PreTrainedModel) -> None:
     """Linear layers of float32 and bfloat16 in oneDNN's layout, where this torch has it."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        return
-    dtypes = {torch.float32} | ({torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set())
     embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]  # transformers' own typing
     for block, names in _places(model):
         layers = [_linear(block, name) for name in names]
-        if {weight.dtype for weight, _ in layers} <= dtypes:
+        if all(onednn_takes(weight.dtype) for weight, _ in layers):
             tied = embedding if getattr(block, names[0]).weight is embedding else None
             _put(block, names, layers, OneDnnLinear(*_stacked(layers), tied=tied))
 

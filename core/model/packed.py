@@ -110,6 +110,15 @@ class PackedLinear(StandIn):
         return self.product()(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
 
 
+def onednn_takes(dtype: torch.dtype) -> bool:
+    """Whether this torch lays weights of ``dtype`` out for oneDNN on this processor."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
+
+
 class OneDnnLinear(PackedLinear):
     """``weight`` float32 or bfloat16 ``[out_features, in_features]``, ``bias`` ``[out_features]`` or None.
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 import logitmill as lm
 from logitmill.core.errors import ModelError
 from logitmill.core.model import pack
-from logitmill.core.model.lean import LeanDecoder, misfit
+from logitmill.core.model.lean import MANY, LeanDecoder, misfit
 from logitmill.core.model.runner import make_runner
 from logitmill.core.model.slotted import SlotRunner
 
@@ -233,3 +233,50 @@ def test_layers_of_bitsandbytes_may_lay_their_weights_out_anew(tiny: Path, cache
         made = [engine.generate([[5, 6, 7]], "greedy until max_tokens(4)")[0].tokens for _ in range(3)]
         assert engine.runner.lean is not None
         assert made[1] == made[2]
+
+
+def rows_of(runner: SlotRunner, count: int) -> torch.Tensor:
+    """The logits of ``count`` rows that have read the same and take the same next token."""
+    runner.reset()
+    for row in range(count):
+        runner.prefill(row, PROMPTS[0])
+    return runner.decode(torch.full((count, 1), 17), count)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_many_rows_take_a_quantized_head_as_the_embedding_it_is_of(bits: int) -> None:
+    model = build("llama, biases, tied", torch.bfloat16)
+    pack.quantize(model, bits)
+    runner = SlotRunner(model, rows=8, max_length=64)
+    assert runner.lean is not None
+    taken: list[int] = []
+    held = runner.lean._head_of_many
+    assert held is not None
+    runner.lean._head_of_many = lambda x: taken.append(len(x)) or held(x)
+    few, many = rows_of(runner, MANY - 1), rows_of(runner, MANY)
+    assert taken == [MANY], "neither few rows, nor a prompt"
+    runner.lean._head_of_many = None
+    own = rows_of(runner, MANY)
+    torch.testing.assert_close(own[: MANY - 1], few)
+    dense = torch.nn.functional.linear(torch.eye(64), model.get_input_embeddings().weight.float())
+    quantized = torch.nn.functional.linear(torch.eye(64), model.lm_head.weight.float())
+    rough = (dense - quantized).abs().amax() * 64
+    assert float((many - own).abs().amax()) < float(rough)
+    assert not torch.equal(many, own)
+
+
+def test_a_head_is_held_twice_only_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    from logitmill.core.model import lean
+
+    def held(kind: str, dtype: torch.dtype = torch.bfloat16, quantized: bool = True) -> bool:
+        model = build(kind, dtype)
+        if quantized:
+            pack.quantize(model, 4)
+        return LeanDecoder(model)._head_of_many is not None
+
+    assert held("llama, biases, tied")
+    assert not held("llama"), "not tied"
+    assert not held("llama, biases, tied", quantized=False), "not quantized"
+    assert not held("llama, biases, tied", torch.float32), "an embedding of float32"
+    monkeypatch.setattr(lean, "TWICE", 2 * VOCAB * 64 - 1)
+    assert not held("llama, biases, tied"), "too large"
