@@ -197,6 +197,8 @@ def _tokens(name: str, tokens: Any, dist: Dist) -> tuple[list[list[int]], list[T
     if not hasattr(tokens, "tolist") and not isinstance(tokens, list | tuple):
         raise RequestError(f"{name} is token ids, one list or one for each row, got {type(tokens).__name__}")
     held = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
+    if not isinstance(held, list):
+        raise RequestError(f"{name} is token ids, one list or one for each row, got the single number {held}")
     if held and not isinstance(held[0], list | tuple) and hasattr(held[0], "tolist"):
         held = [item.tolist() for item in held]
     many = bool(held) and isinstance(held[0], list | tuple)

@@ -179,3 +179,8 @@ def test_a_stage_that_raises_is_named() -> None:
 def test_patches_apply() -> None:
     s = P("temperature(2) as heat | sample with heat.value=0")
     assert s.distribution(torch.tensor([0.0, 1.0, 0.5])).tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_a_single_number_is_no_row_of_tokens() -> None:
+    with pytest.raises(RequestError, match=r"prompt is token ids, .* got the single number 5"):
+        lm.Strategy.parse("sample").draw([0.0, 1.0], prompt=torch.tensor(5))
