@@ -202,6 +202,8 @@ def _tokens(name: str, tokens: Any, dist: Dist) -> tuple[list[list[int]], list[T
     if held and not isinstance(held[0], list | tuple) and hasattr(held[0], "tolist"):
         held = [item.tolist() for item in held]
     many = bool(held) and isinstance(held[0], list | tuple)
+    if many and not all(isinstance(row, list | tuple) for row in held):
+        raise RequestError(f"{name} is token ids, one list or one for each row, got numbers beside lists")
     rows = [list(row) for row in held] if many else [held]
     if len(rows) not in (1, dist.rows):
         raise RequestError(f"{name} has {len(rows)} rows, logits have {dist.rows}")

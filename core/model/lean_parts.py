@@ -113,9 +113,13 @@ class Rotary:
         self._tables.append(torch.cat([straight, torch.stack([cos, signed], 1)]))
 
     def at(self, positions: Tensor) -> Rotation:
-        """Of n tokens at ``positions`` (int64, n of them), which are covered."""
-        places = (positions.reshape(-1, 1) + 1) * self._turned  # [n, heads]
+        """Of n tokens at ``positions`` (int64, n of them), which are covered.
+
+        An idle slot may be longer than what was covered for those in use: it gets the last angles there are, since
+        nothing attends to what it writes.
+        """
         table = self._tables[-1]
+        places = (positions.reshape(-1, 1) + 1).clamp(max=len(table) - 1) * self._turned  # [n, heads]
         return Rotation(*table.index_select(0, places.view(-1)).view(*places.shape, *table.shape[1:]).unbind(2))
 
 

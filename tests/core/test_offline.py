@@ -184,3 +184,8 @@ def test_patches_apply() -> None:
 def test_a_single_number_is_no_row_of_tokens() -> None:
     with pytest.raises(RequestError, match=r"prompt is token ids, .* got the single number 5"):
         lm.Strategy.parse("sample").draw([0.0, 1.0], prompt=torch.tensor(5))
+
+
+def test_numbers_beside_rows_are_no_tokens() -> None:
+    with pytest.raises(RequestError, match=r"prompt is token ids, .* got numbers beside lists"):
+        Strategy.parse("sample").draw([[0.0, 1.0]] * 2, prompt=[[1], 0])

@@ -280,3 +280,40 @@ def test_a_head_is_held_twice_only_where_that_pays(monkeypatch: pytest.MonkeyPat
     assert not held("llama, biases, tied", torch.float32), "an embedding of float32"
     monkeypatch.setattr(lean, "TWICE", 2 * VOCAB * 64 - 1)
     assert not held("llama, biases, tied"), "too large"
+
+
+def next_logits(runner: SlotRunner, live: int) -> torch.Tensor:
+    """Of the next token of ``live`` short rows."""
+    for row in range(live):
+        runner.prefill(row, PROMPTS[0])
+    return runner.decode(torch.full((live, 1), 17), live)
+
+
+@pytest.mark.parametrize("lean", [True, False])
+def test_an_idle_slot_at_the_end_of_its_angles_disturbs_nobody(lean: bool) -> None:
+    """Dynamic angles end where the model does, and an idle row of a batch-invariant engine is stepped too."""
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 64}
+    config = AutoConfig.for_model("llama", **SMALL | {"rope_parameters": rope})
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    runner = SlotRunner(model, rows=2, max_length=64, batch_invariant=True, lean=lean)
+    runner.prefill(1, [3 + i for i in range(64)])
+    found = next_logits(runner, 1)
+    with torch.no_grad():
+        own = model(input_ids=torch.tensor([[*PROMPTS[0], 17]])).logits[:, -1]
+    torch.testing.assert_close(found, own, atol=1e-4, rtol=1e-4)
+
+
+def test_an_idle_slot_longer_than_the_rows_in_use_disturbs_nobody() -> None:
+    """As on a GPU, where a power of two of rows is stepped."""
+    model = build("llama")
+    runner = SlotRunner(model, rows=4, max_length=511)
+    runner._exact = False
+    assert runner.lean is not None
+    runner.lean._rotary._most = 64  # a table that ends before the idle slot does
+    runner.lean._rotary.cover(64)
+    with torch.no_grad():
+        runner.lengths[3] = 400
+        found = next_logits(runner, 3)
+        own = model(input_ids=torch.tensor([[*PROMPTS[0], 17]])).logits[:, -1]
+    torch.testing.assert_close(found, own.expand_as(found), atol=1e-4, rtol=1e-4)
