@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,18 +112,37 @@ def keep_rows(dist: Dist, masks: list[Tensor]) -> Dist:
     return dist.keep_few(rows, columns, dist.logits[rows, columns], counts)
 
 
+def cut_by_rows(
+    dist: Dist, share: Any, towards: float, cut: Callable[[Dist, int, float], Tensor | None]
+) -> list[Tensor] | None:
+    """Each row's mask from ``cut(dist, row, aim)``, all of a row whose ``share`` is 1; None where one gives None.
+
+    share: a number, or float32 [R, 1]; the aim is where what rounds to it ends, as in `halfway`.
+    """
+    shares = torch.as_tensor(share, dtype=torch.float32).expand(dist.rows, 1)
+    masks = []
+    for row, aim in enumerate(torch.where(shares < 1, halfway(shares, towards), math.inf)[:, 0].tolist()):
+        mask = cut(dist, row, aim) if aim < math.inf else torch.ones(dist.columns, dtype=torch.bool)
+        if mask is None:
+            return None
+        masks.append(mask)
+    return masks
+
+
 # -- thresholds --------------------------------------------------------------------------------------------------------
 
 
 def keep_above(
     dist: Dist, depth: Callable[[Sums], Tensor], *, most: float = math.inf, rough: float = ROUGH
 ) -> Dist | None:
-    """Keep the logits of at least the best one plus ``depth(sums)`` (float64 [R, 1], nats), of a wide Dist.
+    """Keep the logits of at least the best one plus ``depth(sums)`` (float64 [R, 1], nats).
 
     ``most``: no depth is above it, so that rounding does not lift one there; 0 where the best tokens stay in any
     rounding. ``rough``: what a depth from rough sums may be off by. A row left with nothing keeps its best token. None
-    where a token lies too close to the threshold.
+    for a Dist that is not wide, and where a token lies too close to the threshold.
     """
+    if not dist.is_wide:
+        return None
     sums = Sums(dist, rough)
     kept = _kept_above(dist, depth(sums), sums.error, most)
     if isinstance(kept, list):

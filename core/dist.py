@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .columns import NEG_INF, Columns
 from .memory import keep_freed
-from .selection import best, fast_best, position
+from .selection import best, fast_best, position, ranks
 
 FEW = 128  # candidates that a cut is looked for among first
 
@@ -142,7 +142,7 @@ class Dist(Columns):
 
         ``rows``, ascending, ``columns`` (int64 [n]), ascending in a row, and their ``logits``; ``counts``: int64 [R].
         """
-        place = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]  # of each in its row
+        place = ranks(rows, counts)
         most = int(counts.max())
         free = torch.ones(self.rows, most, dtype=torch.bool)  # among the first columns: for rows that keep fewer
         low = columns < most

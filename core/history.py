@@ -33,7 +33,6 @@ class History:
         self._reader = reader
         self._texts: list[tuple[TextReader, int, str] | None] = []
         self._held: Tensor | None = None  # int64 [R, room], made from the host's tokens when first asked for
-        self._ids: Sequence[Sequence[Tensor]] | None = None  # of each row, to make it from instead
         self._counts: Tensor | None = None  # int32 [R, V]: of generated tokens, kept up to date once asked for
         self._prompt_counts: Tensor | None = None
         self._entropies: Tensor | None = None  # float32 [R, T] by place, from the first time it is recorded
@@ -64,13 +63,15 @@ class History:
         new = [[*prompt, *output] for prompt, output in zip(prompts, outputs, strict=True)]
         if not new:
             return
-        self._ids = ids if not self.host and self._held is None else None
+        longest = max(map(len, new))
+        if self._held is None and not self.host and ids is not None and longest:
+            self._held = self._table(ids, _room(longest))
+        elif self._held is not None:
+            self._reserve(longest + 1)
+            self._held = torch.cat([self._held, self._table(ids or list(map(_parts, new)), self._held.shape[1])])
         self.host.extend(new)
         self.prompt_sizes.extend(map(len, prompts))
         self._texts.extend([None] * len(new))
-        if self._held is not None:
-            self._reserve(max(map(len, new)) + 1)
-            self._held = torch.cat([self._held, self._table(ids or list(map(_parts, new)), self._held.shape[1])])
         if self._entropies is not None:
             fresh = self._entropies.new_full((len(new), self._tokens.shape[1]), float("nan"))
             self._entropies = torch.cat([self._entropies, fresh])
@@ -87,7 +88,7 @@ class History:
         self.prompt_sizes = [self.prompt_sizes[p] for p in parents]
         self._texts = [None if parents.count(p) > 1 else self._texts[p] for p in parents]
         index = index_on(self.device, parents)
-        self._held, self._ids = (None, None) if self._held is None else (self._held[index], None)
+        self._held = None if self._held is None else self._held[index]
         self._counts = None if self._counts is None else self._counts[index]
         self._prompt_counts = None if self._prompt_counts is None else self._prompt_counts[index]
         self._entropies = None if self._entropies is None else self._entropies[index]
@@ -114,7 +115,6 @@ class History:
         already.
         """
         if self._pending:
-            self._ids = None
             for row, token in zip(self.host, host, strict=True):
                 row.append(int(token))
             del self._pending[0]
@@ -124,8 +124,7 @@ class History:
         """int64 [R, room], -1 past each row's length."""
         if self._held is None:
             longest = max([0, *map(len, self.host)])
-            rows = self._ids or list(map(_parts, self.host))
-            self._held, self._ids = self._table(rows, max(64, longest + len(self._pending) + 1)), None
+            self._held = self._table(list(map(_parts, self.host)), _room(longest + len(self._pending)))
             for i, tokens in enumerate(self._pending):
                 at = [len(row) + i for row in self.host]
                 self._held.scatter_(1, torch.tensor(at, device=self.device)[:, None], tokens)
@@ -225,6 +224,11 @@ class History:
             text += reader.push(token)
         self._texts[row] = reader, len(self.host[row]), text
         return text
+
+
+def _room(length: int) -> int:
+    """Places for so many tokens and the next one."""
+    return max(64, length + 1)
 
 
 def _parts(tokens: Sequence[int]) -> list[Tensor]:

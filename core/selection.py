@@ -156,6 +156,11 @@ def _candidates(values: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([inside, values[:, count * WIDTH :]], -1), torch.cat([chosen, ends], -1) * WIDTH
 
 
+def ranks(rows: Tensor, counts: Tensor) -> Tensor:
+    """int64 [n]: of entries whose ``rows`` (int64 [n]) ascend, ``counts`` (int64 [R]) in each, the place in its row."""
+    return torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
+
+
 # -- the draw ----------------------------------------------------------------------------------------------------------
 
 
@@ -168,4 +173,4 @@ def position(weights: Tensor, uniform: Tensor) -> Tensor:
     return torch.minimum(column, last).clamp_(max=weights.shape[-1] - 1)
 
 
-__all__ = ["WIDTH", "best", "fast_best", "position", "tops"]
+__all__ = ["WIDTH", "best", "fast_best", "position", "ranks", "tops"]

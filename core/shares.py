@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .selection import WIDTH, position, tops
+from .selection import WIDTH, position, ranks, tops
 
 ROUGH, COARSE = 1e-7, 1e-6  # what sums are off by at most: of the whole, and of the heaviest block, summed in float32
 EDGE = 3e-5  # of themselves: probabilities farther apart than this are surely in the order of their logits
@@ -33,7 +33,7 @@ class Shares:
 
     logits and probs: float32 [R, C], of all tokens; sums: float64 [R, n], of what is left in each block of WIDTH
     columns, the last one shorter; tops: the `selection.tops` of logits; floor: float32 [R, 1], the least logit that is
-    left, or None where all are; without: (rows, columns) of those that tie with it and are not left; whole: the shares
+    left, or None where all are; without: (rows, columns) of those that tie with it and are not left; of_all: the shares
     of all tokens, of which this is what is left.
     """
 
@@ -43,7 +43,7 @@ class Shares:
     tops: Tensor
     floor: Tensor | None = None
     without: tuple[Tensor, Tensor] | None = None
-    whole: Shares | None = None
+    of_all: Shares | None = None
 
     @classmethod
     def of(cls, logits: Tensor, maxima: Tensor | None = None) -> Shares:
@@ -65,8 +65,8 @@ class Shares:
 
         In a nucleus too: what is left of a sum has all the error of that sum.
         """
-        if self.whole is not None:
-            return self.whole.slack
+        if self.of_all is not None:
+            return self.of_all.slack
         return ROUGH * self.sums.sum(-1, keepdim=True) + COARSE * self.sums.amax(-1, keepdim=True)
 
     def mask(self, rows: slice = slice(None)) -> Tensor:
@@ -216,7 +216,7 @@ class _Cuts:
         shares, share = self.shares, self.share
         row, column = self._members()
         counts = torch.bincount(row, minlength=len(whole))
-        rank = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
+        rank = ranks(row, counts)
         places = torch.arange(int(counts.max()) + 1)
         columns = torch.zeros(len(counts), len(places), dtype=torch.int64).index_put_((row, rank), column)
         logits = torch.full(columns.shape, float("-inf")).index_put_((row, rank), shares.logits[row, column])

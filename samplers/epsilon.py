@@ -45,11 +45,9 @@ class Epsilon(LogitsProcessor):
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
         if self.dialect == "hf":
             return dist.keep((dist.probs >= self.e) | (dist.logits >= dist.max_logit))
-        if dist.is_wide:
-            e = torch.as_tensor(self.e, dtype=torch.float64)
-            cut = keep_above(dist, lambda sums: (e * sums.total).log())
-            if cut is not None:
-                return cut
+        cut = keep_above(dist, lambda sums: (torch.as_tensor(self.e, dtype=torch.float64) * sums.total).log())
+        if cut is not None:
+            return cut
         probs = dist.weights / dist.weights.sum(-1, keepdim=True)  # float64 [R, C]
         return dist.keep(probs.float() >= self.e)
 

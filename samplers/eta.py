@@ -46,10 +46,9 @@ class Eta(LogitsProcessor):
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
         if self.dialect == "hf":
             return dist.keep((dist.probs >= self._hf_threshold(dist)) | (dist.logits >= dist.max_logit))
-        if dist.is_wide:
-            cut = keep_above(dist, self._depth, rough=ROUGH_ENTROPY)
-            if cut is not None:
-                return cut
+        cut = keep_above(dist, self._depth, rough=ROUGH_ENTROPY)
+        if cut is not None:
+            return cut
         probs = dist.weights / dist.weights.sum(-1, keepdim=True)  # float64 [R, C]
         entropy = torch.special.entr(probs).sum(-1, keepdim=True)  # [R, 1]
         return dist.keep(probs.float() >= self._threshold(entropy).float())

@@ -27,10 +27,9 @@ class PLess(LogitsProcessor):
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
         # With weights w = p / p_max and their sum S, p >= sum of p ** 2 is w * S >= sum of w ** 2. No weight is above
         # 1, so term by term the right side is the smaller one at the best token, in any rounding.
-        if dist.is_wide:
-            cut = keep_above(dist, lambda sums: (sums.squares / sums.total).log(), most=0.0)
-            if cut is not None:
-                return cut
+        cut = keep_above(dist, lambda sums: (sums.squares / sums.total).log(), most=0.0)
+        if cut is not None:
+            return cut
         total = dist.weights.sum(-1, keepdim=True)  # [R, 1]
         squares = dist.weights.square().sum(-1, keepdim=True)  # [R, 1]
         return dist.keep((dist.weights * total).float() >= squares.float())

@@ -33,11 +33,9 @@ class TopA(LogitsProcessor):
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
         # With weights w = p / p_max and their sum S = 1 / p_max, p >= a * p_max ** 2 is w * S >= a.
-        if dist.is_wide:
-            a = torch.as_tensor(self.a, dtype=torch.float64)
-            cut = keep_above(dist, lambda sums: (a / sums.total).log(), most=0.0)
-            if cut is not None:
-                return cut
+        cut = keep_above(dist, lambda sums: (torch.as_tensor(self.a, dtype=torch.float64) / sums.total).log(), most=0.0)
+        if cut is not None:
+            return cut
         total = dist.weights.sum(-1, keepdim=True)  # [R, 1]
         return dist.keep((dist.weights * total).float() >= self.a)
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..core.bands import TIGHT, halfway, keep_rows, reached_in, weighed
+from ..core.bands import TIGHT, cut_by_rows, keep_rows, reached_in, weighed
 from ..core.context import Context
 from ..core.dist import Dist
 from ..core.scalar import Scalar
@@ -68,15 +68,8 @@ class TopH(LogitsProcessor):
 
     def _without_order(self, dist: Dist) -> Dist | None:
         """The same cut without all tokens in order; None where a row's end is not decided that way."""
-        alpha = torch.as_tensor(self.alpha, dtype=torch.float32).expand(dist.rows, 1)
-        shares = torch.where(alpha < 1, halfway(alpha, math.inf), math.inf)[:, 0].tolist()
-        kept = []
-        for row, share in enumerate(shares):
-            stays = _prefix(dist, row, share) if share < math.inf else torch.ones(dist.columns, dtype=torch.bool)
-            if stays is None:
-                return None
-            kept.append(stays)
-        return keep_rows(dist, kept)
+        kept = cut_by_rows(dist, self.alpha, math.inf, _prefix)
+        return None if kept is None else keep_rows(dist, kept)
 
     def _entropy_share(self, dist: Dist) -> Tensor:
         """A float64 [R, C] in descending order: each prefix's entropy, as a share of the whole one.

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..core.bands import TIGHT, halfway, keep_rows, reached_in, weighed
+from ..core.bands import TIGHT, cut_by_rows, keep_rows, reached_in, weighed
 from ..core.context import Context
 from ..core.dist import Dist
 from ..core.scalar import Scalar
@@ -56,14 +56,9 @@ class Typical(LogitsProcessor):
 
     def _without_order(self, dist: Dist) -> Dist | None:
         """The same cut without all tokens in order; None where a row's end is not decided that way."""
-        mass = torch.as_tensor(self.mass, dtype=torch.float32).expand(dist.rows, 1)
-        shares = torch.where(mass < 1, halfway(mass, 0.0), math.inf)[:, 0].tolist()
-        kept = []
-        for row, share in enumerate(shares):
-            stays = _band(dist, row, share) if share < math.inf else torch.ones(dist.columns, dtype=torch.bool)
-            if stays is None:
-                return None
-            kept.append(stays)
+        kept = cut_by_rows(dist, self.mass, 0.0, _band)
+        if kept is None:
+            return None
         alone = not isinstance(self.min_keep, Tensor) and self.min_keep == 1  # one always stays
         if not alone and bool((torch.stack(kept).sum(-1, keepdim=True) < self.min_keep).any()):
             return None

@@ -48,6 +48,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="as many cases as are claimed, where a plain run tries a few")
 
 
+@pytest.fixture(scope="session")
+def save_tiny(bench: ModuleType) -> Callable[..., None]:
+    """``save_tiny(folder, positions=256)``: a Llama of random weights that knows 320 tokens, and its tokenizer, as
+    save_pretrained leaves them.
+    """
+
+    def save(folder: Path, *, positions: int) -> None:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=positions, initializer_range=0.3, bos_token_id=0,
+            eos_token_id=0,
+        )  # fmt: skip
+        LlamaForCausalLM(config).save_pretrained(folder)
+        bench.tokenizer().save_pretrained(folder)
+
+    return save
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """``golden(text, "errors/unknown_stage.txt")`` holds a text against that file in ``golden/`` beside the test."""

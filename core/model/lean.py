@@ -106,7 +106,7 @@ class LeanDecoder:
         rows, width = ids.shape
         self._join(cache)
         decoded: Callable[[Tensor, Tensor, Attention], Tensor] = self._decoded
-        if self._compiled is not None and width == 1 and cache.filled:
+        if self._compiled is not None and width == 1:
             decoded = self._compiled
         with torch.inference_mode():  # a fifth of a step is what torch keeps for gradients otherwise
             attention = OverSlots(step, cache, self._kinds, self._body.embed_tokens.weight)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -18,8 +19,13 @@ MEMORY_SHARE = 0.6  # of what is free when the model has been loaded; the rest i
 def model_length(model: PreTrainedModel) -> int | None:
     """Positions the model was made for; None where its configuration names no bound (ALiBi, recurrent models)."""
     config = model.config.get_text_config(decoder=True)
+    return stated_length(lambda name: getattr(config, name, None))
+
+
+def stated_length(entry: Callable[[str], Any]) -> int | None:
+    """The same of a configuration, from what ``entry`` gives for a name in it, None where there is none."""
     for name in ("max_position_embeddings", "max_seq_len", "n_positions", "max_sequence_length"):
-        found = getattr(config, name, None)
+        found = entry(name)
         if isinstance(found, int) and found > 0:
             return found
     return None

@@ -148,14 +148,12 @@ class SlotCache(Cache):
             layers.append(SlotLayer(self))
         return layers[index]
 
-    def join(self, layers: int, heads: int, dim: int, like: Tensor) -> Tensor:
-        """``whole``, made at the first call: of a cache that is new, with ``like``'s dtype and device."""
+    def join(self, layers: int, heads: int, dim: int, like: Tensor) -> None:
+        """Make ``whole`` at the first call: of a cache that is new, with ``like``'s dtype and device."""
         if self.whole is None:
             assert not self.filled, "its layers have memory already"
             self._share(_zeros(like, layers, self.rows, self.positions, 2 * heads, dim))
             self.moved += 1
-        assert self.whole is not None
-        return self.whole
 
     def _share(self, whole: Tensor) -> None:
         self.whole = whole

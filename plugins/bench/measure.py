@@ -24,9 +24,6 @@ TEXT = (
     "The old lighthouse keeper counted the ships that passed each night and wrote their names into a long green book. "
 )
 
-#: what a config.json calls the positions that its model was made for
-LENGTHS = ("max_position_embeddings", "max_seq_len", "n_positions", "max_sequence_length")
-
 
 @dataclass(frozen=True)
 class Work:
@@ -165,14 +162,14 @@ def _found(model: str | None) -> tuple[Found, Path]:
 def _check_length(work: Work) -> None:
     """Raise UsageError where a row is longer than the model was made for, before its weights are read."""
     from ...core.model.checkpoint import read_config
+    from ...core.model.limits import stated_length
 
     config = read_config(_found(work.model)[1])
-    text = config.get("text_config") or config
-    stated = [text[key] for key in LENGTHS if isinstance(text.get(key), int) and text[key] > 0]
-    if stated and PROMPT + work.tokens > stated[0]:
+    stated = stated_length((config.get("text_config") or config).get)
+    if stated is not None and PROMPT + work.tokens > stated:
         raise UsageError(
-            f"--tokens {work.tokens} behind prompts of {PROMPT} is more than the {stated[0]} positions this model was "
-            f"made for: use at most --tokens {stated[0] - PROMPT}"
+            f"--tokens {work.tokens} behind prompts of {PROMPT} is more than the {stated} positions this model was "
+            f"made for: use at most --tokens {stated - PROMPT}"
         )
 
 

@@ -70,20 +70,10 @@ def build() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory, bench: ModuleType) -> Path:
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, save_tiny: Callable[..., None]) -> Path:
     """A chat model of random weights that knows 320 tokens, as save_pretrained leaves it."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     folder = tmp_path_factory.mktemp("model") / "tiny-chat"
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.3, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer = bench.tokenizer()
-    tokenizer.save_pretrained(folder)
+    save_tiny(folder, positions=1024)
     (folder / "chat_template.jinja").write_text(TEMPLATE, "utf-8")
     return folder
 

@@ -127,10 +127,13 @@ def test_a_chart_of_one_batch_is_not_made_and_the_reason_is_told(
     assert "bench.svg" not in (tmp_path / "bench.md").read_text("utf-8")
 
 
-def test_the_cost_of_choosing_needs_no_model(
-    logitmill: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What choosing costs is measured as shortly as can be."""
     monkeypatch.setattr("logitmill.plugins.bench.choosing.SECONDS", 0.0)
+
+
+def test_the_cost_of_choosing_needs_no_model(logitmill: Callable[..., Result], tmp_path: Path, hurried: None):
     result = logitmill(
         "bench", "-m", "/no/such/model", "--vocab", "100,1000", "--batch", "2", "-s", "greedy", "--out", str(tmp_path)
     )
@@ -144,9 +147,8 @@ def test_the_cost_of_choosing_needs_no_model(
 
 
 def test_a_chart_of_one_vocabulary_is_not_made_and_the_reason_is_told(
-    logitmill: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    logitmill: Callable[..., Result], tmp_path: Path, hurried: None
 ):
-    monkeypatch.setattr("logitmill.plugins.bench.choosing.SECONDS", 0.0)
     result = logitmill(
         "bench", "--vocab", "100", "--batch", "1,2", "-s", "greedy", "--threads", "1", "--out", str(tmp_path)
     )
