@@ -306,8 +306,10 @@ class Engine:
     # -- running -------------------------------------------------------------------------------------------------------
 
     def _run(self, requests: Sequence[Request], progress: bool | None) -> list[Completion]:
+        """Who may take longest is first in the queue, so that no row is left to run on by itself at its end."""
         results: dict[int, Completion] = {}
-        with Progress(len(requests), progress) as bar, Running(self.loop, requests):
+        queue = sorted(requests, key=self._most_tokens, reverse=True)
+        with Progress(len(requests), progress) as bar, Running(self.loop, queue):
             while len(results) < len(requests):
                 for event in self.loop.step():
                     bar.token(event)
@@ -315,6 +317,11 @@ class Engine:
                         results[event.index] = event.completion
                         bar.done()
         return [results[request.index] for request in requests]
+
+    def _most_tokens(self, request: Request) -> int:
+        """New tokens that a request gets at most, as far as its strategy tells."""
+        most = request.plan.most_tokens(len(request.prompt))
+        return self.max_length if most is None else min(most, self.max_length - len(request.prompt))
 
 
 def load(

@@ -21,7 +21,7 @@ from .expression import Expression
 from .rng import stage_key
 from .scalar import Ramp
 from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage, StoppingCriterion
-from .strategy import Step, Strategy, Test, expressions, leaves
+from .strategy import AllOf, AnyOf, Not, Step, Strategy, Test, expressions, leaves
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,10 @@ class Plan:
         signals = [read.signal for expression in self.expressions for read in expression.reads()]
         return (*(node.stage for node in self.nodes), *signals, *criteria)
 
+    def most_tokens(self, prompt: int) -> int | None:
+        """How many new tokens a row behind a prompt of so many gets at most, as far as its stop test tells."""
+        return _most_tokens(self.root.stop, prompt)
+
     def place_of(self, name: str) -> Where | None:
         """Where the stage of a node's name was written, or else the criterion of that name; None where it was not."""
         named = [node.stage for node in self.nodes if node.name == name]
@@ -204,6 +208,19 @@ class Plan:
         return any(read.kind == "text" or read.signal.reads_host for read in reads) or any(
             node.stage.reads_host for node in self.root.walk()
         )
+
+
+def _most_tokens(test: Test | None, prompt: int) -> int | None:
+    """Any of some tests holds where the soonest does, all of them where the last one does; "not" promises nothing."""
+    if isinstance(test, StoppingCriterion):
+        return test.most_tokens(prompt)
+    if not isinstance(test, AnyOf) or isinstance(test, Not):
+        return None
+    each = [_most_tokens(part, prompt) for part in test.tests]
+    known = [most for most in each if most is not None]
+    if isinstance(test, AllOf):
+        return max(known) if known == each else None
+    return min(known, default=None)
 
 
 def plan(strategy: Strategy, *, as_written: bool = False, fragment: bool = False) -> Plan:

@@ -42,6 +42,13 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
+def _above() -> Any:
+    """What the operators build stands a floor above the contracts."""
+    from . import strategy
+
+    return strategy
+
+
 def _tuples(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(_tuples(item) for item in value)
@@ -178,21 +185,15 @@ class Stage(BaseModel):
     # -- the pipeline's operators --------------------------------------------------------------------------------------
 
     def __or__(self, other: Any) -> Any:
-        from .strategy import as_strategy  # the operators build what stands a floor above the contracts
-
-        return as_strategy(self) | other
+        return _above().as_strategy(self) | other
 
     def as_(self, label: str) -> Any:
         """This stage under a label, as ``as`` gives it in the DSL."""
-        from .strategy import Step
-
-        return Step(self, label)
+        return _above().Step(self, label)
 
     def until(self, test: Any) -> Any:
         """A strategy of this stage alone, with a stop test."""
-        from .strategy import as_strategy
-
-        return as_strategy(self).until(test)
+        return _above().as_strategy(self).until(test)
 
 
 class LogitsProcessor(Stage):
@@ -281,6 +282,9 @@ class StoppingCriterion(Stage):
         """For one row's generated text: False or None goes on, True ends, a number ends and cuts the text there."""
         return None
 
+    def most_tokens(self, prompt: int) -> int | None:
+        """New tokens after which it has ended a row of so many of prompt at the latest; None where nobody can say."""
+
     def held(self, text: str) -> int:
         """How many characters at the end of ``text`` may yet become part of what is cut: they are not streamed."""
         return 0
@@ -303,21 +307,15 @@ class StoppingCriterion(Stage):
 
     def or_(self, *others: Any) -> Any:
         """This test or any of the others."""
-        from .strategy import any_of
-
-        return any_of(self, *others)
+        return _above().any_of(self, *others)
 
     def and_(self, *others: Any) -> Any:
         """This test and all of the others."""
-        from .strategy import all_of
-
-        return all_of(self, *others)
+        return _above().all_of(self, *others)
 
     def not_(self) -> Any:
         """The opposite test."""
-        from .strategy import negation
-
-        return negation(self)
+        return _above().negation(self)
 
 
 class Combinator(Stage):

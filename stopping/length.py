@@ -27,6 +27,9 @@ class MaxTokens(StoppingCriterion):
     def check_host(self, tokens: Sequence[int], prompt: int, start: int, vocab: Vocab) -> bool:
         return len(tokens) - start >= self.n
 
+    def most_tokens(self, prompt: int) -> int | None:
+        return self.n
+
 
 class MaxLength(StoppingCriterion):
     """Prompt and output together have n tokens. A row whose prompt is that long already ends after one token."""
@@ -41,6 +44,9 @@ class MaxLength(StoppingCriterion):
 
     def check_host(self, tokens: Sequence[int], prompt: int, start: int, vocab: Vocab) -> bool:
         return len(tokens) >= self.n
+
+    def most_tokens(self, prompt: int) -> int | None:
+        return max(1, self.n - prompt)
 
 
 class Timeout(StoppingCriterion):

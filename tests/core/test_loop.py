@@ -545,3 +545,18 @@ def test_observers_see_everything_once_and_their_faults_change_nothing(make_engi
     first = [token for step in seen["on_step"] for request, row, token in step.tokens if request.index == 0]
     assert tuple(first) == results[0].tokens
     assert sum(len(step.tokens) for step in seen["on_step"]) == 20 + 3 * 6
+
+
+def test_of_many_prompts_those_that_may_take_longest_go_first(make_engine: Make) -> None:
+    engine = make_engine(rows=2)
+    begun: list[int] = []
+    join = engine.loop.batch.start
+    engine.loop.batch.start = lambda request: (begun.append(request.index), join(request))[1]
+    lengths = [2, 9, 4, 9, 1]
+    strategies = [f"greedy until max_tokens({length})" for length in lengths]
+    results = engine.generate([[i + 1, 2] for i in range(5)], strategies)
+    assert begun == [1, 3, 2, 0, 4]
+    assert [len(result.tokens) for result in results] == lengths
+    del begun[:]
+    engine.generate([[1], [2, 3], [3]], ["greedy until max_tokens(3) or max_tokens(50)", "greedy until eos", "greedy"])
+    assert begun == [1, 2, 0]

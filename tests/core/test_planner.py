@@ -263,3 +263,23 @@ def test_third_parties_are_planned_by_what_they_declare() -> None:
         "top_k",
         "sample",
     ]  # its accept is given what apply returned
+
+
+@pytest.mark.parametrize(
+    ("until", "most"),
+    [
+        ("max_tokens(9)", 9),
+        ("max_length(20)", 15),
+        ("max_length(3)", 1),
+        ("eos", None),
+        ("eos or max_tokens(9)", 9),
+        ('max_tokens(9) or max_tokens(4) or stop("x")', 4),
+        ("max_tokens(9) and max_tokens(4)", 9),
+        ("max_tokens(9) and eos", None),
+        ("not max_tokens(9)", None),
+        ("entropy < 0.5 or max_tokens(9)", 9),
+    ],
+)
+def test_how_many_tokens_a_stop_test_allows(until: str, most: int | None) -> None:
+    assert plan(Strategy.parse(f"greedy until {until}")).most_tokens(5) == most
+    assert plan(Strategy.parse("greedy")).most_tokens(5) is None

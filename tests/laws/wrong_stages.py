@@ -635,6 +635,23 @@ class Beyond(lm.StoppingCriterion):
         return len(text) + 1 if "." in text else None
 
 
+class Optimist(lm.StoppingCriterion):
+    """bounds: it takes one token more than it said."""
+
+    def check(self, ctx: Any) -> Tensor:
+        return ctx.step > 3
+
+    def most_tokens(self, prompt: int) -> int | None:
+        return 3
+
+
+class Half(Optimist):
+    """bounds: no number of tokens."""
+
+    def most_tokens(self, prompt: int) -> Any:
+        return 1.5
+
+
 class OnlyTheFirst(lm.Search):
     """ranking: it leaves rows out."""
 
@@ -689,6 +706,7 @@ WRONG: dict[str, list[Any]] = {
     "stacked": [FirstRow()],
     "draws": [PicksColumn(), PicksWorst()],
     "cuts": [Late(), Beyond()],
+    "bounds": [Optimist(), Half()],
     "ranking": [OnlyTheFirst(SAMPLED)],
     "ends": [Short()],
 }  # fmt: skip

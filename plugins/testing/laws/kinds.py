@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..cases import Case
 from ..law import Breach, law
 
 PROSE = 'The cat sat. It said "no!" twice, twice, twice.\n\nUser: why? </think> 12 + 30 = 42\nyes yes yes yes. And on'
+LONG = 512  # tokens that a row is tried with at most
 
 
 @law(frozenset({"stopping criterion"}), needs_case=False)
@@ -43,6 +45,29 @@ def cuts(stage: Stage, case: Case) -> Breach | None:
             if not 0 <= held <= size:
                 return Breach(f"of {sofar!r}, {size} characters, it holds back {held}")
             shown = max(shown, size - held)
+    return None
+
+
+@law(frozenset({"stopping criterion"}))
+def bounds(stage: Stage, case: Case) -> Breach | None:
+    """A row has ended when it has as many tokens as most_tokens() says."""
+    assert isinstance(stage, StoppingCriterion)
+    for row in range(case.rows):
+        alone = case.select([row])
+        [prompt] = alone.prompts
+        most = stage.most_tokens(len(prompt))
+        if most is None:
+            continue
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            return Breach(
+                f"most_tokens gives a number of tokens or None; of a prompt of {len(prompt)} it gives {most!r}"
+            )
+        if not stage.reads_tokens() or most > LONG:
+            continue
+        full = replace(alone, outputs=(tuple(place % case.vocab for place in range(most)),))
+        dist = full.dist()
+        if not bool(stage.check(full.context(dist)).all()):
+            return Breach(f"a row of {len(prompt)} tokens of prompt and {most} new ones, the most there are, goes on")
     return None
 
 
@@ -104,4 +129,4 @@ def ends(stage: Stage, case: Case) -> Breach | None:
     return None
 
 
-__all__ = ["cuts", "ends", "ranking", "texts"]
+__all__ = ["bounds", "cuts", "ends", "ranking", "texts"]
