@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .packed import GROUP
+from .int4_many import GROUP
 
 
 def int4_values(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

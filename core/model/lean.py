@@ -25,8 +25,10 @@ from .lean_attention import Attention, Heads, OverSlots, SideBySide
 from .lean_parts import Norm, Rotary, Rotation, Stream, stream
 from .limits import rope_limit
 from .packed import OneDnnLinear, PackedLinear, Product, QuantizedLinear, Slice, onednn_takes
+from .quantize import cpu_has_bfloat16
 from .slots import SlotCache, Step
 from .standing import hooks, moved_by_accelerate, on_one_device
+from .widened import WidenedLinear
 
 FAMILY = {
     "LlamaForCausalLM": "llama",
@@ -122,10 +124,10 @@ class LeanDecoder:
     def compile(self) -> str | None:
         """From the next step on, decode with one function that torch.compile makes of all layers.
 
-        Why not, where that cannot be: oneDNN's layout is none that it knows.
+        Why not, where that cannot be: oneDNN's layout and calls are none that it knows.
         """
-        if any(isinstance(module, OneDnnLinear) for module in self._seen.values()):
-            return "layers in oneDNN's layout run kernels that are compiled for them already"
+        if any(isinstance(module, OneDnnLinear | WidenedLinear) for module in self._seen.values()):
+            return "layers of oneDNN run kernels that are compiled for them already"
         self._compiled = torch.compile(self._decoded, dynamic=True)
         return None
 
@@ -206,6 +208,9 @@ def _product(layer: Any, dtype: torch.dtype) -> Product:
     """A linear layer on ``[n, in]`` of ``dtype``, with the least around it."""
     if isinstance(layer, PackedLinear) and layer.dtype == dtype:
         return layer.product()
+    if isinstance(layer, PackedLinear):
+        product, inner = layer.product(), layer.dtype
+        return lambda x: product(x.to(inner)).to(dtype)
     made: Product = layer
     return made
 
@@ -213,10 +218,12 @@ def _product(layer: Any, dtype: torch.dtype) -> Product:
 def _head_of_many(model: PreTrainedModel) -> Product | None:
     """The output head for many rows, where it is a quantized one tied to an embedding that is there in bfloat16.
 
-    Eight bits make a row's step read less; what many rows take is arithmetic, and of that bfloat16 has twice as much.
+    Eight bits make a row's step read less; what many rows take is arithmetic, and of that bfloat16 has twice as much,
+    where the processor has it.
     """
     weight: Any = model.get_input_embeddings().weight
     fits = weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and weight.numel() * 2 <= TWICE
+    fits = fits and cpu_has_bfloat16()
     head = model.lm_head
     fits = fits and model.config.tie_word_embeddings and isinstance(head, QuantizedLinear) and head.bias is None
     return OneDnnLinear(weight, tied=weight).product() if fits and onednn_takes(weight.dtype) else None

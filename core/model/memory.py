@@ -22,9 +22,10 @@ def release(model: nn.Module, mapped: int) -> None:
     """
     from .packed import StandIn
 
-    loose = [module for module in model.modules() if not isinstance(module, StandIn)]  # those lie where they should
-    own = [tensor for module in loose for tensor in (*module._parameters.values(), *module._buffers.values())]
-    held = list({id(tensor): tensor for tensor in own if tensor is not None and _foreign(tensor)}.values())
+    packed = [tensor for module in model.modules() if isinstance(module, StandIn) for tensor in module.buffers()]
+    settled = {tensor.data_ptr() for tensor in packed}  # those lie where they should
+    own = [tensor for tensor in (*model.parameters(), *model.buffers()) if _foreign(tensor)]
+    held = [tensor for tensor in own if tensor.data_ptr() not in settled]
     if sum(tensor.numel() * tensor.element_size() for tensor in held) < SHARE * mapped:
         for tensor in held:
             tensor.data = tensor.data.clone()

@@ -14,18 +14,20 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from .int4_many import GROUP
 from .int_values import int4_values, int8_values
 from .joined import DenseLinear, joined
 from .lean import groups
 from .packed import (
     COLUMNS_INT8,
-    GROUP,
     Int4Linear,
     Int8Linear,
     OneDnnLinear,
     PackedLinear,
     onednn_takes,
 )
+from .quantize import cpu_imitates_bfloat16
+from .widened import WidenedLinear
 
 Layer = tuple[Tensor, Tensor | None]
 """A weight ``[out, in]`` and a bias ``[out]``."""
@@ -41,11 +43,17 @@ PIECE = 4096
 
 
 def repack(model: PreTrainedModel) -> None:
-    """Linear layers of float32 and bfloat16 in oneDNN's layout, where this torch has it."""
+    """Linear layers of float32 and bfloat16 in oneDNN's layout, where this torch has it.
+
+    bfloat16 on a processor without arithmetic for it is left as it is, and made float32 piece by piece.
+    """
     embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]  # transformers' own typing
     for block, names in _places(model):
         layers = [_linear(block, name) for name in names]
-        if all(onednn_takes(weight.dtype) for weight, _ in layers):
+        dtypes = {weight.dtype for weight, _ in layers}
+        if dtypes == {torch.bfloat16} and cpu_imitates_bfloat16():
+            _put(block, names, layers, WidenedLinear(*_stacked(layers)))
+        elif all(map(onednn_takes, dtypes)):
             tied = embedding if getattr(block, names[0]).weight is embedding else None
             _put(block, names, layers, OneDnnLinear(*_stacked(layers), tied=tied))
 

@@ -2,8 +2,8 @@
 
 ``OneDnnLinear`` keeps float32 or bfloat16 weights in oneDNN's blocked layout, which is what the time of a step goes
 into where a weight is read once for a few rows. ``Int4Linear`` and ``Int8Linear`` keep quantized weights for torch's
-weight-only kernels, whose activations are bfloat16 (with others those kernels are scalar); what a row gets from them
-does not depend on how many rows there are.
+weight-only kernels, whose activations are bfloat16 (with others those kernels are scalar); what a row gets from the
+kernels does not depend on how many rows there are, but for a hundred rows of 4 bits there may be another way.
 
 ``weight`` gives the dense matrix back, made anew each time it is asked for: for people and for saving, not for a step.
 """
@@ -19,19 +19,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .int4_many import BLOCK, GROUP, MANY, multiplied, takes
+
 Product = Callable[[Tensor], Tensor]
 
 INSTEAD = "it is packed for inference, load the model with reference=True to change or to train its weights"
 
-GROUP = 32
-"""Weights of a row that share a scale and a zero in ``Int4Linear``."""
 ROWS_INT4, COLUMNS_INT8 = 16, 16
 """Int4 kernels take a multiple of so many outputs (what lacks is filled up with zeros), int8 kernels of so many inputs
 (others read past the end)."""
 ALIGNED = 32
 """Bytes: where int8 kernels expect weights (16) and activations (32) to begin."""
-BLOCK = 64
-"""The int4 layout keeps so many outputs together: a part of a weight begins and ends at a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -218,9 +216,14 @@ class Int4Linear(QuantizedLinear):
 
     def _unbiased(self) -> Product:
         multiply, packed, scales = torch._weight_int4pack_mm_for_cpu, self.packed, self.scales.contiguous()
-        whole: Product = lambda x: multiply(x, packed, GROUP, scales)  # noqa: E731  # one of three
-        if self.repeats > 1:
-            whole = lambda x: multiply(torch.cat([x] * self.repeats, -1), packed, GROUP, scales)  # noqa: E731
+
+        def whole(x: Tensor) -> Tensor:
+            if self.repeats > 1:
+                x = torch.cat([x] * self.repeats, -1)
+            if len(x) >= MANY and takes(scales.shape[1]):
+                return multiplied(x, packed, scales)
+            return multiply(x, packed, GROUP, scales)
+
         return whole if self.out_features == scales.shape[1] else lambda x: whole(x)[:, : self.out_features]
 
     def extra_repr(self) -> str:

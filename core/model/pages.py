@@ -1,15 +1,15 @@
 """Packed weights in huge pages, where Linux has them.
 
 A step reads every weight once. In pages of 4 KB that is a page table entry for each, and on a machine of somebody
-else's (a virtual one) two levels of them: a seventh of a step's time was that. Quantized weights move into one block of
-huge pages; what oneDNN laid out stays where it is, and the pages under it are made huge.
+else's (a virtual one) two levels of them: a seventh of a step's time was that. What oneDNN laid out stays where it is,
+and the pages under it are made huge; other weights move into one block of huge pages.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 import torch
@@ -24,9 +24,9 @@ _COLLAPSE = 25  # MADV_COLLAPSE, of Linux 6.1
 def settle(model: nn.Module) -> None:
     """Move ``model``'s packed weights into huge pages. Nothing where there are none."""
     layers = {id(layer): layer for layer in map(_whole, model.modules()) if layer is not None}.values()
-    quantized = [layer for layer in layers if isinstance(layer, QuantizedLinear)]
-    if quantized and hasattr(mmap, "MADV_HUGEPAGE"):
-        _gather(quantized)
+    own = [layer for layer in layers if not isinstance(layer, OneDnnLinear)]
+    if own and hasattr(mmap, "MADV_HUGEPAGE"):
+        _gather(own, {parameter.data_ptr(): parameter for parameter in model.parameters()})
         for module in model.modules():
             part = getattr(module, "part_of", None)
             if isinstance(part, Slice) and isinstance(module, QuantizedLinear):
@@ -41,8 +41,10 @@ def _whole(module: nn.Module) -> PackedLinear | None:
     return whole if isinstance(whole, PackedLinear) else None
 
 
-def _gather(layers: Iterable[QuantizedLinear]) -> None:
-    """Their weights, one behind the other, in a block of their own."""
+def _gather(layers: Iterable[PackedLinear], parameters: Mapping[int, nn.Parameter]) -> None:
+    """Their weights, one behind the other, in a block of their own. A weight that is an embedding's as well (one of the
+    ``parameters``, by where they lie) stays one with it.
+    """
     held = [(layer, name, tensor) for layer in layers for name, tensor in layer.named_buffers() if tensor.dim() > 1]
     size = sum(_rounded(tensor.nbytes) for _, _, tensor in held)
     block = mmap.mmap(-1, size + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -53,6 +55,8 @@ def _gather(layers: Iterable[QuantizedLinear]) -> None:
     for layer, name, tensor in held:
         place = room[at : at + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
         layer._buffers[name] = place.copy_(tensor)
+        if tensor.data_ptr() in parameters:
+            parameters[tensor.data_ptr()].data = place
         at += _rounded(tensor.nbytes)
 
 

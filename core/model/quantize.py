@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
 BLOCK = 64
-GROUP = 32
 """Weights that share one scale in nf4 and fp4 (bitsandbytes' default)."""
+GROUP = 32
+"""Weights that share one scale and one zero in int4."""
 UNQUANTIZED = ("embed", "lm_head", "wte", "wpe", "norm", "output_layer")
 """Parts of names whose matrices keep their dtype."""
 
@@ -54,8 +55,8 @@ def settle_quantization(spec: ModelSpec, own: str | None, name: str) -> tuple[st
 def settle_dtype(spec: ModelSpec, stored: str | None, quantize: str | None, device: str) -> torch.dtype:
     """The dtype to compute in. "auto": bfloat16 for a quantized model where the hardware has it, else ``stored``.
 
-    Without such hardware a quantized model runs in float32 on a CPU and float16 on a GPU. ``stored`` is the
-    checkpoint's own dtype, None where it does not say.
+    Without such hardware a quantized model runs in float32 on a CPU and float16 on a GPU, but for int4 and int8-packed:
+    their kernels take bfloat16 on any CPU. ``stored`` is the checkpoint's own dtype, None where it does not say.
     """
     import torch
 
@@ -65,7 +66,7 @@ def settle_dtype(spec: ModelSpec, stored: str | None, quantize: str | None, devi
     if quantize is None:
         return _torch_dtype(stored) if stored else torch.float32
     if device == "cpu":
-        return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+        return torch.bfloat16 if quantize in PACKED_BITS or cpu_has_bfloat16() else torch.float32
     if device == "mps":
         return torch.float16
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
@@ -84,6 +85,11 @@ def cpu_has_bfloat16() -> bool:
     if platform.machine().lower() in ("x86_64", "amd64"):
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def cpu_imitates_bfloat16() -> bool:
+    """Whether it is a processor of Intel's kind that takes several instructions for each product of bfloat16."""
+    return platform.machine().lower() in ("x86_64", "amd64") and not cpu_has_bfloat16()
 
 
 def settle_device(spec: ModelSpec) -> str:

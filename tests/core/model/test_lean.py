@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 import logitmill as lm
 from logitmill.core.errors import ModelError
-from logitmill.core.model import pack
+from logitmill.core.model import lean, pack
 from logitmill.core.model.lean import MANY, LeanDecoder, misfit
 from logitmill.core.model.runner import make_runner
 from logitmill.core.model.slotted import SlotRunner
@@ -114,6 +114,18 @@ def test_in_bfloat16_it_is_within_its_rounding(kind: str) -> None:
     exact = SlotRunner(model.float(), rows=2, max_length=64, lean=False).logits_of(text)
     ours, theirs = (float((found - exact).abs().mean()) for found in (lean, plain))
     assert ours < 1.3 * theirs
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_stream_of_float32_around_quantized_layers(bits: int) -> None:
+    """Their products take bfloat16 whatever comes: it is the model's own forward, but for where that rounds."""
+    model = build("llama", torch.float32)
+    pack.quantize(model, bits)
+    text = [(7 * i * i + 3) % VOCAB for i in range(48)]
+    lean = SlotRunner(model, rows=2, max_length=64).logits_of(text)
+    plain = SlotRunner(model, rows=2, max_length=64, lean=False).logits_of(text)
+    torch.testing.assert_close(lean, plain, atol=0.02 * float(plain.std()), rtol=0)
+    assert lean.dtype == torch.float32
 
 
 def test_logits_may_be_written_to() -> None:
@@ -244,7 +256,8 @@ def rows_of(runner: SlotRunner, count: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_many_rows_take_a_quantized_head_as_the_embedding_it_is_of(bits: int) -> None:
+def test_many_rows_take_a_quantized_head_as_the_embedding_it_is_of(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean, "cpu_has_bfloat16", lambda: True)
     model = build("llama, biases, tied", torch.bfloat16)
     pack.quantize(model, bits)
     runner = SlotRunner(model, rows=8, max_length=64)
@@ -266,7 +279,7 @@ def test_many_rows_take_a_quantized_head_as_the_embedding_it_is_of(bits: int) ->
 
 
 def test_a_head_is_held_twice_only_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    from logitmill.core.model import lean
+    monkeypatch.setattr(lean, "cpu_has_bfloat16", lambda: True)
 
     def held(kind: str, dtype: torch.dtype = torch.bfloat16, quantized: bool = True) -> bool:
         model = build(kind, dtype)
@@ -280,6 +293,9 @@ def test_a_head_is_held_twice_only_where_that_pays(monkeypatch: pytest.MonkeyPat
     assert not held("llama, biases, tied", torch.float32), "an embedding of float32"
     monkeypatch.setattr(lean, "TWICE", 2 * VOCAB * 64 - 1)
     assert not held("llama, biases, tied"), "too large"
+    monkeypatch.undo()
+    monkeypatch.setattr(lean, "cpu_has_bfloat16", lambda: False)
+    assert not held("llama, biases, tied"), "no arithmetic for it"
 
 
 def next_logits(runner: SlotRunner, live: int) -> torch.Tensor:

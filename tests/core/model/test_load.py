@@ -29,6 +29,7 @@ from logitmill.core.model.load import load_model
 from logitmill.core.model.spec import LoadedModel, ModelSpec, require_chat_template
 
 INPUTS = torch.arange(12).reshape(2, 6)
+HOW = ("int4", "int8-packed", "nf4", "int8", None)
 
 
 def read_state(file: Path) -> dict[str, torch.Tensor]:
@@ -349,3 +350,12 @@ def test_a_reference_keeps_the_modules_as_loaded(tiny: Path) -> None:
     loaded = load_model(ModelSpec(tiny, quantize=None, repack=False))
     kinds = {type(module) for module in loaded.model.modules() if "Linear" in type(module).__name__}
     assert kinds == {torch.nn.Linear}
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_what_a_quantized_model_computes_in(monkeypatch: pytest.MonkeyPatch, hardware: bool) -> None:
+    monkeypatch.setattr(quantize, "cpu_has_bfloat16", lambda: hardware)
+    of = {how: quantize.settle_dtype(ModelSpec(quantize=how), "float16", how, "cpu") for how in HOW}
+    assert of["int4"] == of["int8-packed"] == torch.bfloat16, "their kernels take nothing else"
+    assert of["nf4"] == of["int8"] == (torch.bfloat16 if hardware else torch.float32)
+    assert of[None] == torch.float16, "as it is stored"

@@ -16,6 +16,7 @@ import logitmill as lm
 from logitmill.core.model import pack, pages
 from logitmill.core.model.memory import release
 from logitmill.core.model.packed import PackedLinear
+from logitmill.core.model.widened import WidenedLinear
 
 
 def mapped(model: nn.Module) -> list[str]:
@@ -122,6 +123,22 @@ def test_what_a_system_refuses_does_not_stop_a_load(
 
 def test_bfloat16_stays_dense_where_the_processor_cannot_pack_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(pack, "cpu_imitates_bfloat16", lambda: False)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL), dtype=torch.bfloat16).eval()
     pack.repack(model)
     assert not [module for module in model.modules() if isinstance(module, PackedLinear)]
+
+
+def test_a_head_that_is_an_embedding_too_stays_one_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "cpu_imitates_bfloat16", lambda: True)
+    config = AutoConfig.for_model("llama", **SMALL | {"tie_word_embeddings": True})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval().requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    pack.repack(model)
+    pages.settle(model)
+    release(model, 10**9)
+    assert isinstance(model.lm_head, WidenedLinear)
+    assert model.lm_head.dense.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())

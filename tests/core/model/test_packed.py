@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from logitmill.core.model import int4_many, widened
+from logitmill.core.model.int4_many import GROUP
 from logitmill.core.model.int_values import int4_values, int8_as_int4, int8_values
 from logitmill.core.model.joined import DenseLinear
 from logitmill.core.model.packed import (
-    GROUP,
     Int4Linear,
     Int8Linear,
     LinearPart,
     OneDnnLinear,
     PackedLinear,
 )
+from logitmill.core.model.widened import WidenedLinear
 
 
 def weights(rows: int, columns: int, seed: int = 0) -> Tensor:
@@ -35,11 +37,13 @@ def packed(kind: str, weight: Tensor, bias: Tensor | None) -> PackedLinear:
         values, _ = int8_values(weight)
         scale = weight.view(len(weight), -1, GROUP).abs().amax(-1) / 127
         return Int4Linear.of(*int8_as_int4(values, scale), bias, repeats=2)
+    if kind == "widened":
+        return WidenedLinear(weight.bfloat16(), None if bias is None else bias.bfloat16())
     dtype = getattr(torch, kind)
     return OneDnnLinear(weight.to(dtype), None if bias is None else bias.to(dtype))
 
 
-KINDS = ["int4", "int8", "int8 as int4", "bfloat16", "float32"]
+KINDS = ["int4", "int8", "int8 as int4", "bfloat16", "widened", "float32"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -193,3 +197,47 @@ def test_what_it_is_not_for_is_an_error_that_says_what_to_do(kind: str) -> None:
         layer.weight = nn.Parameter(weights(32, 64))
     with pytest.raises(RuntimeError, match=r"0 is packed for inference.*reference=True"):
         nn.Sequential(layer).load_state_dict({"0.weight": weights(32, 64)})
+
+
+@pytest.mark.parametrize("outputs", [16, 100, 1300])
+@pytest.mark.parametrize("onednn", [True, False])
+def test_a_widened_layer_rounds_once(monkeypatch: pytest.MonkeyPatch, outputs: int, onednn: bool) -> None:
+    monkeypatch.setattr(widened, "onednn_takes", lambda dtype: onednn)
+    monkeypatch.setattr(widened, "PIECE", 50_000)  # several pieces, the last of them short
+    weight, bias = weights(outputs, 96).bfloat16(), weights(1, outputs)[0].bfloat16()
+    for rows in (1, widened.MANY - 1, widened.MANY, 40):
+        x = weights(rows, 96, seed=7).bfloat16()
+        exact = functional.linear(x.double(), weight.double(), bias.double())
+        found = WidenedLinear(weight, bias)(x)
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.double(), exact, atol=1e-3, rtol=2**-8)
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(64, 32), (192, 96), (640, 576), (128, 1504)])
+def test_many_rows_of_four_bits_are_what_the_kernel_gives(
+    monkeypatch: pytest.MonkeyPatch, outputs: int, inputs: int
+) -> None:
+    monkeypatch.setattr(int4_many, "PIECE", 100_000)
+    if not int4_many.readable():
+        pytest.skip("torch lays four bits out in another way on this processor, and its kernel does all rows")
+    layer = packed("int4", weights(outputs, inputs), weights(1, outputs)[0])
+    x = weights(int4_many.MANY, inputs, seed=5).bfloat16()
+    monkeypatch.setattr(int4_many, "_pays", lambda: False)
+    kernel = layer(x)
+    monkeypatch.setattr(int4_many, "_pays", lambda: True)
+    called: list[int] = []
+    monkeypatch.setattr(
+        "logitmill.core.model.packed.multiplied",
+        lambda x, *rest: called.append(len(x)) or int4_many.multiplied(x, *rest),
+    )
+    torch.testing.assert_close(layer(x).float(), kernel.float(), atol=2**-8, rtol=2**-7)
+    assert called == [int4_many.MANY]
+    assert torch.equal(layer(x[1:]), kernel[1:]), "one row less is the kernel's again"
+    assert len(called) == 1
+
+
+def test_a_layout_that_is_not_known_is_left_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.ops.aten._convert_weight_to_int4pack_for_cpu
+    other = lambda values, tiles: real(values, tiles).flip(0)  # noqa: E731
+    monkeypatch.setattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu", other)
+    assert not int4_many.readable()

@@ -1,0 +1,59 @@
+"""bfloat16 layers for a processor that has no arithmetic for it.
+
+Such a processor imitates bfloat16 in several times as many instructions as float32 takes. One row's time is the reading
+of the weights, and hides that; from a few rows on it is cheaper to make a piece of the weight float32, small enough to
+stay in the cache, and to multiply with it. The values are the same: only the order of sums differs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .packed import PackedLinear, Product, onednn_takes
+
+PIECE = 400_000
+"""Weights at a time: less than 2 MB in float32, a core's cache."""
+MANY = 4
+"""Rows from which on they are made float32."""
+
+
+class WidenedLinear(PackedLinear):
+    """``weight`` bfloat16 ``[out_features, in_features]``, as it is: an embedding's that it is tied to serves both."""
+
+    dense: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__(weight.shape[1], weight.shape[0], bias)
+        self.register_buffer("dense", weight.detach())
+
+    @property
+    def weight(self) -> Tensor:
+        return self.dense
+
+    def product(self) -> Product:
+        dense, bias = self.dense, self.bias
+        few: Product = lambda x: functional.linear(x, dense, bias)  # noqa: E731  # one of two
+        if onednn_takes(dense.dtype):  # the same kernel, asked with less around it
+            linear = torch.ops.mkldnn._linear_pointwise.default
+            few = lambda x: linear(x, dense, bias, "none", [], "")  # noqa: E731
+        return lambda x: few(x) if len(x) < MANY else _in_pieces(x, dense, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.dtype == self.dtype else x.to(self.dtype)).to(x.dtype)
+
+
+def _in_pieces(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``[n, out]`` of ``x`` ``[n, in]``, some outputs at a time."""
+    outputs, inputs = weight.shape
+    count = max(16, PIECE // inputs // 16 * 16)
+    wide, made = x.float(), x.new_empty(len(x), outputs, dtype=torch.float32)
+    room = x.new_empty(min(count, outputs), inputs, dtype=torch.float32)
+    for start in range(0, outputs, count):
+        part = weight[start : start + count]
+        torch.mm(wide, room[: len(part)].copy_(part).t(), out=made[:, start : start + count])
+    return (made if bias is None else made.add_(bias)).to(x.dtype)
+
+
+__all__ = ["WidenedLinear"]
