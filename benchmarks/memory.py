@@ -57,21 +57,16 @@ def held(model: str | None, weights: str) -> dict[str, Any]:
 
 def tensors(model: nn.Module) -> Iterator[Tensor]:
     """Every tensor of a model once: a part of a layer is the layer's, and a tied weight is one weight."""
-    seen: set[int] = set()  # where they lie
+    seen: set[int] = set()
     for module in model.modules():
         part = getattr(module, "part_of", None)
         whole = module if part is None else part.whole
         own = [*whole._parameters.values(), *whole._buffers.values()]
         own += [whole.packed] if isinstance(whole, OneDnnLinear) and whole._tied == (None,) else []
         for tensor in own:
-            if tensor is not None and (place := _place(tensor)) not in seen:
-                seen.add(place)
+            if tensor is not None and id(tensor) not in seen:
+                seen.add(id(tensor))
                 yield tensor
-
-
-def _place(tensor: Tensor) -> int:
-    """Where it lies; what oneDNN laid out cannot be asked, and is nowhere twice."""
-    return id(tensor) if tensor.is_mkldnn else tensor.data_ptr()
 
 
 def most_resident() -> int | None:

@@ -319,9 +319,13 @@ class Engine:
         return [results[request.index] for request in requests]
 
     def _most_tokens(self, request: Request) -> int:
-        """New tokens that a request gets at most, as far as its strategy tells."""
-        most = request.plan.most_tokens(len(request.prompt))
-        return self.max_length if most is None else min(most, self.max_length - len(request.prompt))
+        """New tokens that a request gets at most, as far as its strategy and its room tell."""
+        room = self.max_length - len(request.prompt)
+        try:
+            most = request.plan.most_tokens(len(request.prompt))
+            return room if most is None else min(most, room)
+        except Exception:  # a stranger's criterion may raise anything, and this is about order alone
+            return room
 
 
 def load(

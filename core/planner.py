@@ -211,7 +211,9 @@ class Plan:
 
 
 def _most_tokens(test: Test | None, prompt: int) -> int | None:
-    """Any of some tests holds where the soonest does, all of them where the last one does; "not" promises nothing."""
+    """Any of some tests holds where the soonest does; all of them, once they hold for good, where the last one does;
+    "not" promises nothing.
+    """
     if isinstance(test, StoppingCriterion):
         return test.most_tokens(prompt)
     if not isinstance(test, AnyOf) or isinstance(test, Not):

@@ -42,8 +42,8 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _above() -> Any:
-    """What the operators build stands a floor above the contracts."""
+def _strategies() -> Any:
+    """The module of what the operators build: it stands a floor above the contracts."""
     from . import strategy
 
     return strategy
@@ -185,15 +185,15 @@ class Stage(BaseModel):
     # -- the pipeline's operators --------------------------------------------------------------------------------------
 
     def __or__(self, other: Any) -> Any:
-        return _above().as_strategy(self) | other
+        return _strategies().as_strategy(self) | other
 
     def as_(self, label: str) -> Any:
         """This stage under a label, as ``as`` gives it in the DSL."""
-        return _above().Step(self, label)
+        return _strategies().Step(self, label)
 
     def until(self, test: Any) -> Any:
         """A strategy of this stage alone, with a stop test."""
-        return _above().as_strategy(self).until(test)
+        return _strategies().as_strategy(self).until(test)
 
 
 class LogitsProcessor(Stage):
@@ -307,15 +307,15 @@ class StoppingCriterion(Stage):
 
     def or_(self, *others: Any) -> Any:
         """This test or any of the others."""
-        return _above().any_of(self, *others)
+        return _strategies().any_of(self, *others)
 
     def and_(self, *others: Any) -> Any:
         """This test and all of the others."""
-        return _above().all_of(self, *others)
+        return _strategies().all_of(self, *others)
 
     def not_(self) -> Any:
         """The opposite test."""
-        return _above().negation(self)
+        return _strategies().negation(self)
 
 
 class Combinator(Stage):

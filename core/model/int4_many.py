@@ -6,28 +6,29 @@ long prompt. A processor that multiplies bfloat16 in hardware is left to the ker
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from .quantize import cpu_imitates_bfloat16
+from .quantize import GROUP, cpu_imitates_bfloat16
 
-GROUP = 32
-"""Weights of a row that share a scale and a zero."""
 BLOCK = 64
 """Outputs that torch's layout keeps together: the low halves of its bytes are 32 of them, the high halves the others.
 A part of a weight begins and ends at a multiple of it.
 """
-MANY = 96
+MANY = 128
 """Rows from which on it pays."""
 PIECE = 2_000_000
 """Weights at a time."""
+OUTPUTS = 64 * BLOCK
+"""Outputs at a time."""
 
 
-def takes(outputs: int) -> bool:
-    """Whether ``multiplied`` is the way for many rows and so many outputs here."""
-    return outputs % BLOCK == 0 and _pays()
+def pays_from(outputs: int) -> float:
+    """The number of rows from which on ``multiplied`` is the way to so many outputs here."""
+    return MANY if outputs % BLOCK == 0 and _pays() else math.inf
 
 
 def multiplied(x: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
@@ -35,21 +36,31 @@ def multiplied(x: Tensor, packed: Tensor, scales: Tensor) -> Tensor:
     order of sums.
     """
     groups, outputs, _ = scales.shape
-    inputs = groups * GROUP
-    halves = packed.view(-1, inputs, BLOCK // 2).transpose(0, 1)  # [in, blocks, 32]: two weights a byte
+    halves = packed.view(-1, groups * GROUP, BLOCK // 2)  # [blocks, in, 32]: two weights a byte
+    wide, made = x.float(), x.new_empty(len(x), outputs)
+    for first in range(0, outputs, OUTPUTS):
+        behind = min(first + OUTPUTS, outputs)
+        part = halves[first // BLOCK : behind // BLOCK].transpose(0, 1)
+        made[:, first:behind] = _outputs(wide, part, scales[:, first:behind])
+    return made
+
+
+def _outputs(wide: Tensor, halves: Tensor, scales: Tensor) -> Tensor:
+    """float32 ``[n, out]`` of some outputs, from ``halves`` ``[in, blocks, 32]``."""
+    groups, outputs, _ = scales.shape
+    made = wide.new_zeros(len(wide), outputs)
     count = max(1, PIECE // (GROUP * outputs))  # groups at a time
-    wide, made = x.float(), x.new_zeros(len(x), outputs, dtype=torch.float32)
-    room = x.new_empty(min(count, groups) * GROUP * outputs, dtype=torch.float32)
+    room = wide.new_empty(min(count, groups) * GROUP, outputs)
     for first in range(0, groups, count):
         scale, zero = scales[first : first + count, None].float().unbind(-1)  # [g, 1, out] each
-        rows = slice(first * GROUP, first * GROUP + len(scale) * GROUP)
-        piece = room[: len(scale) * GROUP * outputs]
-        values = piece.view(-1, outputs // BLOCK, 2, BLOCK // 2)
-        values[:, :, 0], values[:, :, 1] = halves[rows] & 15, halves[rows] >> 4
+        rows = slice(first * GROUP, (first + len(scale)) * GROUP)
+        piece, pairs = room[: len(scale) * GROUP], halves[rows]
+        low_high = piece.view(-1, outputs // BLOCK, 2, BLOCK // 2)
+        low_high[:, :, 0], low_high[:, :, 1] = pairs & 15, pairs >> 4
         values = piece.view(len(scale), GROUP, outputs)
         torch.addcmul(zero - 8 * scale, values, scale, out=values)
-        made.addmm_(wide[:, rows], piece.view(-1, outputs))
-    return made.to(x.dtype)
+        made.addmm_(wide[:, rows], piece)
+    return made
 
 
 @lru_cache(maxsize=1)
@@ -67,4 +78,4 @@ def readable() -> bool:
     return torch.equal(found, values.t().float())
 
 
-__all__ = ["BLOCK", "GROUP", "MANY", "multiplied", "readable", "takes"]
+__all__ = ["BLOCK", "GROUP", "MANY", "multiplied", "pays_from", "readable"]

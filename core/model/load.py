@@ -230,8 +230,7 @@ def _settle(model: PreTrainedModel, files: Sequence[Path]) -> None:
     """Packed weights into huge pages, and ``files`` that little is left in let go."""
     from .pages import settle
 
-    settle(model)
-    release(model, sum(file.stat().st_size for file in files))
+    release(model, sum(file.stat().st_size for file in files), settle(model))
 
 
 def _tokenizer(folder: Path, name: str, spec: ModelSpec) -> PreTrainedTokenizerBase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,19 @@ SHARE = 0.5
 """Where tensors use less than this of the files they lie in, they are copied and the files are let go."""
 
 
-def release(model: nn.Module, mapped: int) -> None:
-    """Let go of checkpoint files (``mapped`` bytes) that little is left in, and of freed memory.
+def release(model: nn.Module, mapped: int, settled: Collection[int] = ()) -> None:
+    """Let go of checkpoint files (``mapped`` bytes) that little is left in, and of freed memory. What lies at
+    ``settled`` is where it should be.
 
     A file stays mapped as long as one tensor lies in it: where the rest was converted, that may be norms of a few
     kilobytes. What the C library keeps of freed weights is of no use to anybody either.
     """
     from .packed import StandIn
 
-    packed = [tensor for module in model.modules() if isinstance(module, StandIn) for tensor in module.buffers()]
-    settled = {tensor.data_ptr() for tensor in packed}  # those lie where they should
-    own = [tensor for tensor in (*model.parameters(), *model.buffers()) if _foreign(tensor)]
-    held = [tensor for tensor in own if tensor.data_ptr() not in settled]
+    loose = [module for module in model.modules() if not isinstance(module, StandIn)]  # those lie where they should
+    own = [tensor for module in loose for tensor in (*module._parameters.values(), *module._buffers.values())]
+    held = list({id(tensor): tensor for tensor in own if tensor is not None and _foreign(tensor)}.values())
+    held = [tensor for tensor in held if tensor.data_ptr() not in settled]
     if sum(tensor.numel() * tensor.element_size() for tensor in held) < SHARE * mapped:
         for tensor in held:
             tensor.data = tensor.data.clone()

@@ -47,14 +47,14 @@ def repack(model: PreTrainedModel) -> None:
 
     bfloat16 on a processor without arithmetic for it is left as it is, and made float32 piece by piece.
     """
-    embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]  # transformers' own typing
+    embedding: nn.Parameter = model.get_input_embeddings().weight  # type: ignore[assignment]  # transformers' own typing
     for block, names in _places(model):
         layers = [_linear(block, name) for name in names]
         dtypes = {weight.dtype for weight, _ in layers}
+        tied = embedding if getattr(block, names[0]).weight is embedding else None
         if dtypes == {torch.bfloat16} and cpu_imitates_bfloat16():
-            _put(block, names, layers, WidenedLinear(*_stacked(layers)))
+            _put(block, names, layers, WidenedLinear(*_stacked(layers), tied=tied))
         elif all(map(onednn_takes, dtypes)):
-            tied = embedding if getattr(block, names[0]).weight is embedding else None
             _put(block, names, layers, OneDnnLinear(*_stacked(layers), tied=tied))
 
 

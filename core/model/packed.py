@@ -3,9 +3,10 @@
 ``OneDnnLinear`` keeps float32 or bfloat16 weights in oneDNN's blocked layout, which is what the time of a step goes
 into where a weight is read once for a few rows. ``Int4Linear`` and ``Int8Linear`` keep quantized weights for torch's
 weight-only kernels, whose activations are bfloat16 (with others those kernels are scalar); what a row gets from the
-kernels does not depend on how many rows there are, but for a hundred rows of 4 bits there may be another way.
+kernels does not depend on how many rows there are; a prompt's many may go another way (int4_many).
 
-``weight`` gives the dense matrix back, made anew each time it is asked for: for people and for saving, not for a step.
+``weight`` gives the dense matrix back, made anew each time where it is kept in another form: for people and for saving,
+not for a step.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .int4_many import BLOCK, GROUP, MANY, multiplied, takes
+from .int4_many import BLOCK, GROUP, multiplied, pays_from
 
 Product = Callable[[Tensor], Tensor]
 
@@ -58,7 +59,7 @@ class StandIn(nn.Module, ABC):
     @property
     @abstractmethod
     def weight(self) -> Tensor:
-        """``[out_features, in_features]``, dense, made anew."""
+        """``[out_features, in_features]``, dense, made anew where it is kept in another form."""
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
@@ -199,8 +200,8 @@ class Int4Linear(QuantizedLinear):
 
     @property
     def weight(self) -> Tensor:
-        """Exactly what the kernel multiplies with: the identity, multiplied."""
-        rows, product = torch.eye(self.in_features, dtype=torch.bfloat16).split(256), self._unbiased()
+        """Exactly what the kernel multiplies with: the identity, multiplied, few rows at a time."""
+        rows, product = torch.eye(self.in_features, dtype=torch.bfloat16).split(64), self._unbiased()
         return torch.cat([product(part.contiguous()) for part in rows]).t().contiguous()
 
     def part(self, start: int, stop: int) -> StandIn:
@@ -216,11 +217,12 @@ class Int4Linear(QuantizedLinear):
 
     def _unbiased(self) -> Product:
         multiply, packed, scales = torch._weight_int4pack_mm_for_cpu, self.packed, self.scales.contiguous()
+        many = pays_from(scales.shape[1])
 
         def whole(x: Tensor) -> Tensor:
             if self.repeats > 1:
                 x = torch.cat([x] * self.repeats, -1)
-            if len(x) >= MANY and takes(scales.shape[1]):
+            if len(x) >= many:
                 return multiplied(x, packed, scales)
             return multiply(x, packed, GROUP, scales)
 

@@ -9,30 +9,41 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
 from .packed import OneDnnLinear, PackedLinear, QuantizedLinear, Slice
+from .widened import WidenedLinear
 
 HUGE = 2**21
 _COLLAPSE = 25  # MADV_COLLAPSE, of Linux 6.1
 
 
-def settle(model: nn.Module) -> None:
-    """Move ``model``'s packed weights into huge pages. Nothing where there are none."""
+def settle(model: nn.Module) -> set[int]:
+    """Move ``model``'s packed weights into huge pages; where those that were moved lie now. Nothing where there are
+    none.
+    """
     layers = {id(layer): layer for layer in map(_whole, model.modules()) if layer is not None}.values()
-    own = [layer for layer in layers if not isinstance(layer, OneDnnLinear)]
+    own = [tensor for layer in layers for tensor in _tensors(layer)]
     if own and hasattr(mmap, "MADV_HUGEPAGE"):
-        _gather(own, {parameter.data_ptr(): parameter for parameter in model.parameters()})
+        _gather(own)
         for module in model.modules():
             part = getattr(module, "part_of", None)
             if isinstance(part, Slice) and isinstance(module, QuantizedLinear):
                 fresh = part.whole.part(part.start, part.stop)
                 module._buffers.update(fresh._buffers)
     _collapse(layer.packed for layer in layers if isinstance(layer, OneDnnLinear))
+    return {tensor.data_ptr() for tensor in own}
+
+
+def _tensors(layer: PackedLinear) -> list[Tensor]:
+    """Its weights, but for what oneDNN laid out; an embedding's where it is tied to one."""
+    tied = layer.tied if isinstance(layer, WidenedLinear) else None
+    held = [tensor for tensor in layer.buffers() if tensor.dim() > 1]
+    return held if tied is None else [*held, tied]
 
 
 def _whole(module: nn.Module) -> PackedLinear | None:
@@ -41,22 +52,18 @@ def _whole(module: nn.Module) -> PackedLinear | None:
     return whole if isinstance(whole, PackedLinear) else None
 
 
-def _gather(layers: Iterable[PackedLinear], parameters: Mapping[int, nn.Parameter]) -> None:
-    """Their weights, one behind the other, in a block of their own. A weight that is an embedding's as well (one of the
-    ``parameters``, by where they lie) stays one with it.
+def _gather(tensors: Sequence[Tensor]) -> None:
+    """One behind the other, in a block of their own. Each has a storage that ends where it does: what is saved or
+    pickled of it is not the block.
     """
-    held = [(layer, name, tensor) for layer in layers for name, tensor in layer.named_buffers() if tensor.dim() > 1]
-    size = sum(_rounded(tensor.nbytes) for _, _, tensor in held)
+    size = sum(_rounded(tensor.nbytes) for tensor in tensors)
     block = mmap.mmap(-1, size + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without them
         block.madvise(mmap.MADV_HUGEPAGE)
-    room = torch.frombuffer(block, dtype=torch.uint8)  # it keeps the block
-    at = -room.data_ptr() % HUGE
-    for layer, name, tensor in held:
-        place = room[at : at + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-        layer._buffers[name] = place.copy_(tensor)
-        if tensor.data_ptr() in parameters:
-            parameters[tensor.data_ptr()].data = place
+    at = -torch.frombuffer(block, dtype=torch.uint8).data_ptr() % HUGE
+    for tensor in tensors:  # one by one, so that each is let go before the next is copied
+        place = torch.frombuffer(block, dtype=tensor.dtype, count=tensor.numel(), offset=at).view(tensor.shape)
+        tensor.data = place.copy_(tensor.data)
         at += _rounded(tensor.nbytes)
 
 

@@ -8,7 +8,7 @@ stay in the cache, and to multiply with it. The values are the same: only the or
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from .packed import PackedLinear, Product, onednn_takes
@@ -16,29 +16,38 @@ from .packed import PackedLinear, Product, onednn_takes
 PIECE = 400_000
 """Weights at a time: less than 2 MB in float32, a core's cache."""
 MANY = 4
-"""Rows from which on they are made float32."""
+"""Rows from which on weights are made float32."""
 
 
 class WidenedLinear(PackedLinear):
-    """``weight`` bfloat16 ``[out_features, in_features]``, as it is: an embedding's that it is tied to serves both."""
+    """``weight`` bfloat16 ``[out_features, in_features]``, as it is.
 
-    dense: Tensor
+    ``tied``: the parameter that has the weight too (an embedding's): then it is that one, and nothing is held twice.
+    """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, tied: nn.Parameter | None = None) -> None:
         super().__init__(weight.shape[1], weight.shape[0], bias)
-        self.register_buffer("dense", weight.detach())
+        self._tied = (tied,)  # in a tuple, or it would be a parameter of this module as well
+        if tied is None:
+            self.register_buffer("dense", weight.detach().contiguous())
+
+    @property
+    def tied(self) -> nn.Parameter | None:
+        return self._tied[0]
 
     @property
     def weight(self) -> Tensor:
-        return self.dense
+        """No copy: the weight itself."""
+        held = self.tied if self.tied is not None else self.get_buffer("dense")
+        return held.detach()
 
     def product(self) -> Product:
-        dense, bias = self.dense, self.bias
-        few: Product = lambda x: functional.linear(x, dense, bias)  # noqa: E731  # one of two
-        if onednn_takes(dense.dtype):  # the same kernel, asked with less around it
+        weight, bias = self.weight, self.bias
+        few: Product = lambda x: functional.linear(x, weight, bias)  # noqa: E731  # one of two
+        if onednn_takes(weight.dtype):  # the same kernel, asked with less around it
             linear = torch.ops.mkldnn._linear_pointwise.default
-            few = lambda x: linear(x, dense, bias, "none", [], "")  # noqa: E731
-        return lambda x: few(x) if len(x) < MANY else _in_pieces(x, dense, bias)
+            few = lambda x: linear(x, weight, bias, "none", [], "")  # noqa: E731
+        return lambda x: few(x) if len(x) < MANY else _in_pieces(x, weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x if x.dtype == self.dtype else x.to(self.dtype)).to(x.dtype)

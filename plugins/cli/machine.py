@@ -48,7 +48,9 @@ def processor() -> Iterator[Finding]:
         ", ".join(dict.fromkeys(words for flag, words in FEATURES.items() if flag in flags))
         or "no vector extension known"
     )
-    computes = "bfloat16" if cpu_has_bfloat16() else "float32 (no bfloat16 arithmetic here)"
+    computes = "bfloat16"
+    if not cpu_has_bfloat16():
+        computes = "float32 (no bfloat16 arithmetic here), int4 and int8-packed in bfloat16"
     yield Finding("processor", "ok", f"{platform.machine()}: {known}; quantized models compute in {computes}")
 
 

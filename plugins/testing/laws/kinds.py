@@ -50,7 +50,7 @@ def cuts(stage: Stage, case: Case) -> Breach | None:
 
 @law(frozenset({"stopping criterion"}))
 def bounds(stage: Stage, case: Case) -> Breach | None:
-    """A row has ended when it has as many tokens as most_tokens() says."""
+    """A row has ended, by a test on tokens, when it has as many of them as most_tokens() says."""
     assert isinstance(stage, StoppingCriterion)
     for row in range(case.rows):
         alone = case.select([row])
