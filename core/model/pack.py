@@ -155,5 +155,7 @@ def _put(block: nn.Module, names: Sequence[str], layers: Sequence[Layer], made: 
     start = 0
     for name, (weight, _) in zip(names, layers, strict=True):
         stop = start + weight.shape[0]
-        setattr(block, name, made if len(names) == 1 else made.part(start, stop))
+        stand_in = made if len(names) == 1 else made.part(start, stop)
+        stand_in.turned = isinstance(getattr(block, name), Conv1D)
+        setattr(block, name, stand_in)
         start = stop

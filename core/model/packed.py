@@ -43,13 +43,15 @@ class Slice:
 
 
 class StandIn(nn.Module, ABC):
-    """In the place of an ``nn.Linear``, for inference alone: it is saved as the layer that it stands for, passes no
-    gradient and takes no other weights, and says so.
+    """In the place of an ``nn.Linear`` or a Conv1D, for inference alone: it is saved as the layer that it stands for,
+    passes no gradient and takes no other weights, and says so.
     """
 
     bias: Tensor | None
     part_of: Slice | None = None
     """What it is a part of."""
+    turned = False
+    """Whether it stands for a Conv1D of transformers', whose weight is ``[in_features, out_features]``."""
 
     def __init__(self, in_features: int, out_features: int, bias: Tensor | None) -> None:
         super().__init__()
@@ -77,7 +79,7 @@ class StandIn(nn.Module, ABC):
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Dense: a layout is this processor's and this torch's."""
-        destination[prefix + "weight"] = self.weight
+        destination[prefix + "weight"] = self.weight.t().contiguous() if self.turned else self.weight
         if self.bias is not None:
             destination[prefix + "bias"] = self.bias
 

@@ -126,6 +126,9 @@ def test_a_stream_of_float32_around_quantized_layers(bits: int) -> None:
     plain = SlotRunner(model, rows=2, max_length=64, lean=False).logits_of(text)
     torch.testing.assert_close(lean, plain, atol=0.02 * float(plain.std()), rtol=0)
     assert lean.dtype == torch.float32
+    runner = make_runner(model, rows=2, max_length=64)
+    assert isinstance(runner, SlotRunner)
+    assert runner.lean is not None, "the self-check does not take bfloat16's rounding for a mistake"
 
 
 def test_logits_may_be_written_to() -> None:

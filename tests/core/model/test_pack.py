@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,10 +43,6 @@ def dense(model: PreTrainedModel) -> PreTrainedModel:
     """``model`` with every packed layer written out, in float32: what its values say without a kernel."""
     made = build(model.config.model_type)
     state = {key: tensor.float() for key, tensor in model.state_dict().items()}
-    names = {name for name, module in made.named_modules() if type(module).__name__ == "Conv1D"}
-    for key in state:
-        if key.rpartition(".")[0] in names and key.endswith("weight"):
-            state[key] = state[key].t()
     made.lm_head = nn.Linear(*reversed(state["lm_head.weight"].shape), bias=False)
     made.load_state_dict(state, strict=False)
     return made.eval()
@@ -77,6 +74,18 @@ def test_quantized_it_computes_what_its_values_say(name: str, bits: int) -> None
     found, expected = model(input_ids=IDS).logits.float(), dense(model)(input_ids=IDS).logits
     scale = (expected - expected.mean(-1, keepdim=True)).abs().mean()
     assert (found - expected).abs().mean() < 0.05 * scale
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_repacked_it_is_saved_as_it_was(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    model = build(name, dtype)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    pack.repack(model)
+    model.save_pretrained(tmp_path)
+    after = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype).state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
 
 
 @pytest.mark.parametrize("bits", [4, 8])
