@@ -7,6 +7,7 @@ the model's own are parts of it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -53,9 +54,9 @@ def repack(model: PreTrainedModel) -> None:
         dtypes = {weight.dtype for weight, _ in layers}
         tied = embedding if getattr(block, names[0]).weight is embedding else None
         if dtypes == {torch.bfloat16} and cpu_imitates_bfloat16():
-            _put(block, names, layers, WidenedLinear(*_stacked(layers), tied=tied))
+            put(block, names, _ranges(layers), WidenedLinear(*_stacked(layers), tied=tied))
         elif all(map(onednn_takes, dtypes)):
-            _put(block, names, layers, OneDnnLinear(*_stacked(layers), tied=tied))
+            put(block, names, _ranges(layers), OneDnnLinear(*_stacked(layers), tied=tied))
 
 
 def quantize(model: PreTrainedModel, bits: int, given: Given = lambda name: None) -> list[str]:
@@ -73,7 +74,7 @@ def quantize(model: PreTrainedModel, bits: int, given: Given = lambda name: None
         if made is None:
             left += len(names)
         else:
-            _put(block, names, layers, made)
+            put(block, names, _ranges(layers), made)
     if not left:
         return []
     dtype = str(model.dtype).removeprefix("torch.")
@@ -150,12 +151,15 @@ def _kept(given: Sequence[Int4Parts | None], layers: Sequence[Layer]) -> PackedL
     return Int4Linear.of(values, scale, zero, bias, repeats=values.shape[1] // weight.shape[1])
 
 
-def _put(block: nn.Module, names: Sequence[str], layers: Sequence[Layer], made: PackedLinear) -> None:
-    """``made`` in the place of the layers: itself, or as many parts."""
-    start = 0
-    for name, (weight, _) in zip(names, layers, strict=True):
-        stop = start + weight.shape[0]
-        stand_in = made if len(names) == 1 else made.part(start, stop)
+def put(block: nn.Module, names: Sequence[str], ranges: Sequence[Sequence[int]], whole: PackedLinear) -> None:
+    """``whole`` in the place of the layers of these names: itself, or the outputs ``start .. stop - 1`` of each."""
+    for name, (start, stop) in zip(names, ranges, strict=True):
+        stand_in = whole if len(names) == 1 else whole.part(start, stop)
         stand_in.turned = isinstance(getattr(block, name), Conv1D)
         setattr(block, name, stand_in)
-        start = stop
+
+
+def _ranges(layers: Sequence[Layer]) -> list[tuple[int, int]]:
+    """Where the outputs of each begin and end, one layer behind another."""
+    ends = list(itertools.accumulate(len(weight) for weight, _ in layers))
+    return list(itertools.pairwise([0, *ends]))

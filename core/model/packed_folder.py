@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 
 from ..errors import ModelError
 from .convert import DONE, being_made
+from .pack import put
 from .packed import Int4Linear, Int8Linear, PackedLinear, Slice, StandIn
 
 VERSION = 2
@@ -49,10 +50,7 @@ def load_packed(source: Path, folder: Path, dtype: torch.dtype) -> PreTrainedMod
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(source)), dtype=dtype)
     for entry in plan:
-        block = model.get_submodule(entry["block"])
-        whole = _layer(entry, tensors)
-        for name, (start, stop) in zip(entry["names"], entry["ranges"], strict=True):
-            setattr(block, name, whole if len(entry["names"]) == 1 else whole.part(start, stop))
+        put(model.get_submodule(entry["block"]), entry["names"], entry["ranges"], _layer(entry, tensors))
     for name, tensor in tensors.items():
         if not name.startswith("packed."):
             _place(model, name, tensor)

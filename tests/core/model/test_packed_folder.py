@@ -84,3 +84,15 @@ def test_what_is_read_holds_no_more_than_itself(tmp_path: Path, kind: str, bits:
     assert {"model.norm.weight", "model.rotary_emb.inv_freq"} <= {name for name, _ in held}
     assert [name for name, tensor in held if tensor._is_view()] == []
     assert [name for name, t in held if t.dim() < 2 and not t.untyped_storage().resizable()] == []
+
+
+def test_a_model_of_conv1d_that_was_kept_is_saved_as_one(tmp_path: Path) -> None:
+    """GPT-2's layers have their weights the other way round, at a second start as at the first."""
+    source, folder = kept(tmp_path, "gpt2", 4)
+    model = read(source, folder)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    dense = AutoModelForCausalLM.from_pretrained(source).state_dict()
+    assert shapes == {name: tensor.shape for name, tensor in dense.items()}
+    model.save_pretrained(tmp_path / "again")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "again", dtype=torch.bfloat16).eval()
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
