@@ -206,11 +206,9 @@ def _joined(layers: Sequence[nn.Module], dtype: torch.dtype) -> Product:
 
 def _product(layer: Any, dtype: torch.dtype) -> Product:
     """A linear layer on ``[n, in]`` of ``dtype``, with the least around it."""
-    if isinstance(layer, PackedLinear) and layer.dtype == dtype:
-        return layer.product()
     if isinstance(layer, PackedLinear):
         product, inner = layer.product(), layer.dtype
-        return lambda x: product(x.to(inner)).to(dtype)
+        return product if inner == dtype else lambda x: product(x.to(inner)).to(dtype)
     made: Product = layer
     return made
 

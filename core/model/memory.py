@@ -26,8 +26,8 @@ def release(model: nn.Module, mapped: int, settled: Collection[int] = ()) -> Non
 
     loose = [module for module in model.modules() if not isinstance(module, StandIn)]  # those lie where they should
     own = [tensor for module in loose for tensor in (*module._parameters.values(), *module._buffers.values())]
-    held = list({id(tensor): tensor for tensor in own if tensor is not None and _foreign(tensor)}.values())
-    held = [tensor for tensor in held if tensor.data_ptr() not in settled]
+    foreign = {id(tensor): tensor for tensor in own if tensor is not None and _foreign(tensor)}
+    held = [tensor for tensor in foreign.values() if tensor.data_ptr() not in settled]
     if sum(tensor.numel() * tensor.element_size() for tensor in held) < SHARE * mapped:
         for tensor in held:
             tensor.data = tensor.data.clone()

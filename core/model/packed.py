@@ -102,13 +102,14 @@ class PackedLinear(StandIn):
         """
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., in_features]`` to ``[..., out_features]``, in the dtype of ``x``.
+        """``[..., in_features]`` to ``[..., out_features]``, in the dtype of ``x`` and computed in ``self.dtype``.
 
         Raises RuntimeError where a gradient is wanted.
         """
         if x.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(f"{type(self).__name__} passes no gradient: {INSTEAD}")
-        return self.product()(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
+        flat = x.reshape(-1, self.in_features).to(self.dtype).contiguous()
+        return self.product()(flat).reshape(*x.shape[:-1], self.out_features).to(x.dtype)
 
 
 def onednn_takes(dtype: torch.dtype) -> bool:
@@ -149,16 +150,9 @@ class OneDnnLinear(PackedLinear):
         linear, packed, bias = torch.ops.mkldnn._linear_pointwise.default, self.packed, self.bias
         return lambda x: linear(x, packed, bias, "none", [], "")
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if x.dtype == self.dtype else x.to(self.dtype)).to(x.dtype)
-
 
 class QuantizedLinear(PackedLinear):
-    """Activations go in as bfloat16, whatever dtype they come in."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        flat = x.reshape(-1, self.in_features).to(torch.bfloat16).contiguous()
-        return super().forward(flat).reshape(*x.shape[:-1], self.out_features).to(x.dtype)
+    """What holds fewer bits than were loaded. Activations go in as bfloat16, whatever dtype they come in."""
 
 
 class Int4Linear(QuantizedLinear):

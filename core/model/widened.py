@@ -49,9 +49,6 @@ class WidenedLinear(PackedLinear):
             few = lambda x: linear(x, weight, bias, "none", [], "")  # noqa: E731
         return lambda x: few(x) if len(x) < MANY else _in_pieces(x, weight, bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if x.dtype == self.dtype else x.to(self.dtype)).to(x.dtype)
-
 
 def _in_pieces(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``[n, out]`` of ``x`` ``[n, in]``, some outputs at a time."""
