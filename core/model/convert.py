@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import socket
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from ..cache import cache_folder
 from ..errors import ModelError
 from .checkpoint import read_config, read_tensors, weight_files
 from .gguf import GgufHeader, read_gguf
@@ -42,17 +42,6 @@ WHOLE = 512 * 2**20
 """Files up to this size are told apart by all their bytes, larger ones by their size, time and samples."""
 STALE = 24 * 3600.0
 DONE = "converted.json"
-
-
-def cache_folder() -> Path:
-    """Where converted models lie: LOGITMILL_CACHE, else ``logitmill`` in the platform's cache folder."""
-    if given := os.environ.get("LOGITMILL_CACHE"):
-        return Path(given).expanduser()
-    if sys.platform == "darwin":
-        return Path("~/Library/Caches/logitmill").expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local")).expanduser() / "logitmill" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "logitmill"
 
 
 def file_key(path: Path) -> str:

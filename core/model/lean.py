@@ -13,6 +13,7 @@ and runs its own forward from then on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from transformers import PreTrainedModel
 
 from ..transfer import to_device
 from .lean_attention import Attention, Heads, OverSlots, SideBySide
+from .lean_native import NativeLayers
 from .lean_parts import Norm, Rotary, Rotation, Stream, stream
 from .limits import rope_limit
 from .packed import OneDnnLinear, PackedLinear, Product, QuantizedLinear, Slice, onednn_takes
@@ -90,6 +92,10 @@ class LeanDecoder:
         self._norm = Norm(self._body.norm)
         self._rotary = Rotary(self._body.rotary_emb, self._kinds[0], self._body.embed_tokens.weight, rope_limit(model))
         self._compiled: Callable[[Tensor, Tensor, Attention], Tensor] | None = None
+        self.native: NativeLayers | None = None
+        """Kernels of our own for a step of one token a row, where there are any."""
+        with suppress(ValueError):
+            self.native = NativeLayers(self._layers, self._norm, model.config.intermediate_size)
         self._seen = dict(model.named_modules())
         self._weights = _weights(self._seen)
 
@@ -107,16 +113,16 @@ class LeanDecoder:
         step.attended = step.written = True
         rows, width = ids.shape
         self._join(cache)
-        decoded: Callable[[Tensor, Tensor, Attention], Tensor] = self._decoded
-        if self._compiled is not None and width == 1:
-            decoded = self._compiled
         with torch.inference_mode():  # a fifth of a step is what torch keeps for gradients otherwise
-            attention = OverSlots(step, cache, self._kinds, self._body.embed_tokens.weight)
             self._rotary.cover(step.length)
-            x = decoded(ids, step.positions, attention)
-            if keep:
-                x = x.view(rows, width, x.shape[-1])[:, -keep:].reshape(rows * keep, x.shape[-1])
-            x = self._norm(x)
+            if self.native is not None and self._compiled is None and width == 1:
+                x = self.native(self._body.embed_tokens(ids)[:, 0], cache, step, self._rotary)
+            else:
+                decoded = self._decoded if self._compiled is None or width > 1 else self._compiled
+                x = decoded(ids, step.positions, OverSlots(step, cache, self._kinds, self._body.embed_tokens.weight))
+                if keep:
+                    x = x.view(rows, width, x.shape[-1])[:, -keep:].reshape(rows * keep, x.shape[-1])
+                x = self._norm(x)
         head = self._head if self._head_of_many is None or width > 1 or rows < MANY else self._head_of_many
         logits = head(x)  # outside: a stage may write to logits, and nobody may to what inference mode made
         return logits.view(rows, -1, logits.shape[-1])
@@ -167,9 +173,10 @@ class _Layer:
         count = config.num_attention_heads, config.num_key_value_heads
         self.heads = Heads(*count, attention.head_dim, attention.scaling, window)
         self.rotates = bool(getattr(attention, "use_rope", True))
-        self.norms_heads = hasattr(attention, "q_norm")
-        if self.norms_heads:
-            self.q_norm, self.k_norm = Norm(attention.q_norm), Norm(attention.k_norm)
+        self.norms: tuple[Norm, Norm] | None = None
+        """Of each head of queries, and of keys."""
+        if hasattr(attention, "q_norm"):
+            self.norms = Norm(attention.q_norm), Norm(attention.k_norm)
         self.before, self.between = Norm(layer.input_layernorm), Norm(layer.post_attention_layernorm)
         dtype = self.before.weight.dtype
         self.mix = _joined([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
@@ -179,9 +186,9 @@ class _Layer:
     def __call__(self, states: Stream, index: int, rotation: Rotation, attention: Attention) -> None:
         heads = self.heads
         mixed = self.mix(states.normed(self.before)).view(-1, heads.queries + 2 * heads.keys, heads.dim)
-        if self.norms_heads:
+        if self.norms is not None:
             q, k, v = mixed.split([heads.queries, heads.keys, heads.keys], 1)
-            mixed = torch.cat([self.q_norm(q), self.k_norm(k), v], 1)
+            mixed = torch.cat([self.norms[0](q), self.norms[1](k), v], 1)
         if self.rotates:
             mixed = rotation.of(mixed)
         states.add(self.out(attention(heads, mixed, index)))

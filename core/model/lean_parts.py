@@ -31,6 +31,11 @@ class Norm:
         if self.weight.device.type == "cpu":
             self.mirrored = torch.cat([self.weight.data, torch.zeros_like(self.weight.data)])
 
+    @property
+    def at(self) -> int:
+        """Where its weight lies."""
+        return self.weight.data_ptr()
+
     def __call__(self, x: Tensor) -> Tensor:
         if self.mirrored is None or torch.compiler.is_compiling():
             return functional.rms_norm(x, (self.size,), self.weight, self.eps)
@@ -95,9 +100,13 @@ class Rotary:
         self._rotary, self._like, self._most = rotary, like, most
         turned = [1] * (heads.queries + heads.keys) + [0] * heads.keys
         self._turned = torch.tensor(turned, device=like.device)
-        # [1 + positions, 2, dim] each: cosines and signed sines, of no angle first. Smaller ones stay: a step that was
-        # captured reads its own.
+        # Smaller ones stay: a step that was captured reads its own.
         self._tables: list[Tensor] = []
+
+    @property
+    def table(self) -> Tensor:
+        """``[1 + positions, 2, dim]``: cosines and signed sines of what is covered, of no angle first."""
+        return self._tables[-1]
 
     def cover(self, positions: int) -> None:
         """From here on there are angles of the positions below ``positions``."""
@@ -118,7 +127,7 @@ class Rotary:
         An idle slot may be longer than what was covered for those in use: it gets the last angles there are, since
         nothing attends to what it writes.
         """
-        table = self._tables[-1]
+        table = self.table
         places = (positions.reshape(-1, 1) + 1).clamp(max=len(table) - 1) * self._turned  # [n, heads]
         return Rotation(*table.index_select(0, places.view(-1)).view(*places.shape, *table.shape[1:]).unbind(2))
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from .convert import cache_folder
+from ..cache import cache_folder
 from .spec import LoadedModel
 
 _CHECKED = 2

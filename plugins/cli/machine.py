@@ -195,7 +195,7 @@ def _in_hub_cache(name: str) -> bool:
 
 def cache() -> Iterator[Finding]:
     """The folder of converted models: whether it can be written, what it holds, what is free."""
-    from ...core.model.convert import cache_folder
+    from ...core.cache import cache_folder
 
     folder = cache_folder()
     parent = next(place for place in (folder, *folder.parents) if place.exists())

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 import logitmill as lm
 from logitmill.core.errors import ModelError
 from logitmill.core.model import convert
-from logitmill.core.model.convert import DONE, cache_folder, converted
+from logitmill.core.model.convert import DONE, converted
 from logitmill.core.model.gguf import read_gguf
 from logitmill.core.model.load import load_model, load_vocabulary
 from logitmill.core.model.spec import ModelSpec

@@ -1,0 +1,112 @@
+// Sixteen numbers at a time, in what GCC and Clang both have: a processor with narrower registers takes several.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr int LANES = 16;
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+
+struct bfloat16 {
+    uint16_t bits;
+};
+
+inline vec all(float x) { return x - vec{}; }
+
+// -- activations, read as float32 and rounded back: to the nearest, ties to even ---------------------------------------
+
+inline vec load(const float *at) {
+    vec x;
+    std::memcpy(&x, at, sizeof x);
+    return x;
+}
+
+inline vec load(const bfloat16 *at) {
+    halves narrow;
+    std::memcpy(&narrow, at, sizeof narrow);
+    return (vec)(__builtin_convertvector(narrow, words) << 16);
+}
+
+inline words bits_of_bfloat16(vec x) {
+    const words bits = (words)x, rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return x == x ? rounded : words{} + 0x7fc0;
+}
+
+inline void store(float *at, vec x) { std::memcpy(at, &x, sizeof x); }
+
+inline void store(bfloat16 *at, vec x) {
+    const halves narrow = __builtin_convertvector(bits_of_bfloat16(x), halves);
+    std::memcpy(at, &narrow, sizeof narrow);
+}
+
+template <class T> inline vec rounded(vec x);
+template <> inline vec rounded<float>(vec x) { return x; }
+template <> inline vec rounded<bfloat16>(vec x) { return (vec)(bits_of_bfloat16(x) << 16); }
+
+// -- what becomes of them ----------------------------------------------------------------------------------------------
+
+// Sums of lanes: each half, quarter ... of a's and behind them those of b's.
+#define HALVED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+inline vec halved8(vec a, vec b) {
+    return HALVED(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+           HALVED(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+}
+inline vec halved4(vec a, vec b) {
+    return HALVED(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           HALVED(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+}
+inline vec halved2(vec a, vec b) {
+    return HALVED(a, b, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
+           HALVED(a, b, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+}
+inline vec halved1(vec a, vec b) {
+    return HALVED(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+           HALVED(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+#undef HALVED
+
+// The sums of sixteen vectors, one a lane: half the additions and shuffles of one sum after another.
+inline vec sums(const vec *x) {
+    vec eight[8], four[4];
+    for (int i = 0; i < 8; i++) eight[i] = halved8(x[2 * i], x[2 * i + 1]);
+    for (int i = 0; i < 4; i++) four[i] = halved4(eight[2 * i], eight[2 * i + 1]);
+    return halved1(halved2(four[0], four[1]), halved2(four[2], four[3]));
+}
+
+inline float sum(vec x) {
+    const vec eight = halved8(x, x), four = halved4(eight, eight), two = halved2(four, four);
+    return halved1(two, two)[0];
+}
+
+inline float most(vec x) {
+    float found = x[0];
+    for (int i = 1; i < LANES; i++) found = x[i] > found ? x[i] : found;
+    return found;
+}
+
+// e^x to an ulp or two; 0 below the least normal number, NaN for NaN. By Cody and Waite's reduction, and the polynomial
+// of Cephes' expf.
+inline vec exponential(vec x) {
+    const vec least = all(-87.33654f), largest = all(88.37626f);
+    vec within = x < least ? least : x;
+    within = within > largest ? largest : within;
+    const vec whole = (within * 1.44269504f + 12582912.0f) - 12582912.0f;  // to the nearest: no fraction fits beside it
+    const vec rest = (within - whole * 0.693359375f) + whole * 2.12194440e-4f;
+    vec value = all(1.9875691500e-4f);
+    value = value * rest + 1.3981999507e-3f;
+    value = value * rest + 8.3334519073e-3f;
+    value = value * rest + 4.1665795894e-2f;
+    value = value * rest + 1.6666665459e-1f;
+    value = value * rest + 5.0000001201e-1f;
+    value = value * (rest * rest) + rest + 1.0f;
+    const vec scaled = (vec)((ints)value + (__builtin_convertvector(whole, ints) << 23));
+    return x < least ? vec{} : scaled;
+}
+
+}  // namespace
