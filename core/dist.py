@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from .columns import NEG_INF, Columns
+from .kernels.choosing import Choosing, choosing
 from .memory import keep_freed
 from .selection import best, fast_best, position, ranks
+from .shares import COARSE, ROUGH
 
 FEW = 128  # candidates that a cut is looked for among first
 
@@ -134,8 +136,19 @@ class Dist(Columns):
         if self._cut is not None:
             return self._cut[1].position(uniform)
         if self.is_wide:
-            return self.shares.position(uniform)
+            kernels = None if "shares" in self.__dict__ else choosing()
+            return self.shares.position(uniform) if kernels is None else self._drawn(kernels, uniform)
         return position(self.weights, uniform)
+
+    def _drawn(self, kernels: Choosing, uniform: Tensor) -> Tensor:
+        """``position`` without shares; in float64 of a row whose draw is not sure."""
+        found, sure, look = kernels.draw(self.logits, self.__dict__.get("_look"), uniform, ROUGH, COARSE)
+        self.__dict__["_look"] = look
+        for row, known in enumerate(sure[:, 0].tolist()):
+            if not known:
+                only = slice(row, row + 1)
+                found[only] = position(torch.softmax(self.logits[only].double(), -1), uniform[only])
+        return found
 
     def keep_few(self, rows: Tensor, columns: Tensor, logits: Tensor, counts: Tensor) -> Dist:
         """Keep some tokens of each row, one at least, narrowed to as many columns as the most that a row keeps.
@@ -184,7 +197,7 @@ class Dist(Columns):
         A place that is named twice is given the same logit twice. What was removed stays removed; a row left with
         nothing keeps its best token.
         """
-        if self.untouched and bool(logits.amin() > NEG_INF):  # nothing is removed: no row can be left with nothing
+        if self.untouched and float(logits.amin()) > NEG_INF:  # nothing is removed: no row can be left with nothing
             base, patches = self._patched if self._patched is not None and not self._written else (self, ())
             if patches and patches[-1][0] is places:
                 patches = patches[:-1]
@@ -247,12 +260,22 @@ class Dist(Columns):
         if self._ranked is not None:
             return Dist.ranked(self._ranked[0][:, :k], self._ranked[1][:, :k], self.vocab_size)
         if self.looks and not self.is_sorted:
-            logits, columns = fast_best(self.logits, k, self._tops)
+            logits, columns = self._best(k)
             return Dist.ranked(logits, columns if self.ids is None else self.ids.gather(-1, columns), self.vocab_size)
         columns = (self.order[:, :k] if self.is_sorted else best(self.logits, k)).sort(-1).values  # [R, k]
         return self._like(
             self.logits.gather(-1, columns), columns if self.ids is None else self.ids.gather(-1, columns)
         )
+
+    def _best(self, k: int) -> tuple[Tensor, Tensor]:
+        """`selection.fast_best` of the logits."""
+        kernels = choosing()
+        if kernels is None:
+            return fast_best(self.logits, k, self._tops)
+        logits, columns, look = kernels.best(self.logits, k, self.__dict__.get("_look"))
+        if self.is_wide:
+            self.__dict__["_look"] = look
+        return logits, columns
 
     # -- lookups by token ----------------------------------------------------------------------------------------------
 

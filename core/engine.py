@@ -358,6 +358,7 @@ def load(
     a minute or so. Raises ModelError, which says what to do.
     """
     from .model.load import load_model
+    from .model.progress import compile_kernels
     from .model.proven import proven, remember
     from .model.spec import ModelSpec
 
@@ -368,6 +369,7 @@ def load(
     )  # fmt: skip
     if isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 1:
         raise ModelError(f"max_rows is how many rows are decoded at a time, at least 1, got {max_rows!r}")
+    compile_kernels()
     made = plugins().load_model(spec)
     loaded, runner = made if made is not None else (load_model(spec), None)
     from .model.runner import compiled, make_runner  # only now: loading has its own way of importing transformers

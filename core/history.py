@@ -37,6 +37,7 @@ class History:
         self._prompt_counts: Tensor | None = None
         self._entropies: Tensor | None = None  # float32 [R, T] by place, from the first time it is recorded
         self._sizes: tuple[Tensor, Tensor] | None = None
+        self._shown: Tensor | None = None  # int64 [R, T]: ``tokens``, since a row last grew
         self._pending: list[Tensor] = []  # int64 [R, 1] each: what the device has and the host does not know yet
 
     @property
@@ -75,7 +76,7 @@ class History:
         if self._entropies is not None:
             fresh = self._entropies.new_full((len(new), self._tokens.shape[1]), float("nan"))
             self._entropies = torch.cat([self._entropies, fresh])
-        self._sizes = None
+        self._sizes = self._shown = None
         behind = slice(len(self.host) - len(new), None)
         if self._counts is not None:
             self._counts = torch.cat([self._counts, self._count(behind, prompt=False)])
@@ -92,7 +93,7 @@ class History:
         self._counts = None if self._counts is None else self._counts[index]
         self._prompt_counts = None if self._prompt_counts is None else self._prompt_counts[index]
         self._entropies = None if self._entropies is None else self._entropies[index]
-        self._sizes = None
+        self._sizes = self._shown = None
         if not parents:  # forgotten in the middle of a step, maybe
             self._pending = []
 
@@ -106,7 +107,7 @@ class History:
         self._pending.append(tokens)
         if self._counts is not None:
             self._counts.scatter_add_(1, tokens, torch.ones_like(tokens, dtype=torch.int32))
-        self._sizes = (self.sizes[0], lengths + 1)
+        self._sizes, self._shown = (self.sizes[0], lengths + 1), None
         if host is not None:
             self.note(host)
 
@@ -133,6 +134,10 @@ class History:
     def _table(self, rows: Sequence[Sequence[Tensor]], room: int) -> Tensor:
         """int64 [n, room]: token ids, -1 behind them."""
         block = torch.full((len(rows), room), -1, dtype=torch.int64)
+        sizes = {sum(map(len, parts)) for parts in rows}
+        if len(sizes) == 1 and (size := sizes.pop()):  # at once
+            block[:, :size] = torch.cat([part for parts in rows for part in parts]).view(len(rows), size)
+            return block.to(self.device)
         for own, parts in zip(block, rows, strict=True):
             if parts:
                 joined = torch.cat(list(parts))
@@ -150,7 +155,9 @@ class History:
     @property
     def tokens(self) -> Tensor:
         """int64 [R, T], T the longest row (at least 1), -1 past each row's length."""
-        return self._tokens[:, : max([1, *(len(row) + len(self._pending) for row in self.host)])]
+        if self._shown is None:
+            self._shown = self._tokens[:, : max([1, *(len(row) + len(self._pending) for row in self.host)])]
+        return self._shown
 
     @property
     def sizes(self) -> tuple[Tensor, Tensor]:

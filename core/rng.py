@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .errors import RequestError
+from .kernels import noise
 from .transfer import to_device
 
 _MASK = 0xFFFFFFFF
@@ -60,8 +61,16 @@ def philox_few(
 ) -> tuple[tuple[int, ...], ...]:
     """`philox` of n counters and keys given as words, n numbers each; the same four words out.
 
-    A lane of 64 bits holds the product of two words, so that one multiplication of Python integers serves all of them.
+    Without a kernel a lane of 64 bits holds the product of two words, so that one multiplication of Python integers
+    serves all of them.
     """
+    found = noise.philox((*counter, *key))
+    return _by_lanes(counter, key) if found is None else found
+
+
+def _by_lanes(
+    counter: tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]], key: tuple[Sequence[int], Sequence[int]]
+) -> tuple[tuple[int, ...], ...]:
     count = len(counter[0])
     c0, c1, c2, c3 = map(_packed, counter)
     k0, k1 = map(_packed, key)

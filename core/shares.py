@@ -14,6 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .kernels.choosing import NOT_FOUND, Choosing, Look, choosing
+from .kernels.choosing import ROUGH as UNSURE
 from .selection import WIDTH, position, ranks, tops
 
 ROUGH, COARSE = 1e-7, 1e-6  # what sums are off by at most: of the whole, and of the heaviest block, summed in float32
@@ -34,7 +36,8 @@ class Shares:
     logits and probs: float32 [R, C], of all tokens; sums: float64 [R, n], of what is left in each block of WIDTH
     columns, the last one shorter; tops: the `selection.tops` of logits; floor: float32 [R, 1], the least logit that is
     left, or None where all are; without: (rows, columns) of those that tie with it and are not left; of_all: the shares
-    of all tokens, of which this is what is left.
+    of all tokens, of which this is what is left; ends: float32 [R, 2], the least and the largest logit, where kernels
+    work on them.
     """
 
     logits: Tensor
@@ -44,12 +47,31 @@ class Shares:
     floor: Tensor | None = None
     without: tuple[Tensor, Tensor] | None = None
     of_all: Shares | None = None
+    ends: Tensor | None = None
 
     @classmethod
     def of(cls, logits: Tensor, maxima: Tensor | None = None) -> Shares:
         """Of float32 logits [R, C], all of them. ``maxima``: their `selection.tops`, where those are known."""
+        kernels = choosing()
+        if kernels is not None:
+            return cls.by(kernels, logits, None)[0]
         probs = torch.softmax(logits, -1)
         return cls(logits, probs, block_sums(probs), tops(logits) if maxima is None else maxima)
+
+    @classmethod
+    def by(cls, kernels: Choosing, logits: Tensor, look: Look | None) -> tuple[Shares, Look]:
+        """``of``, by kernels, and the look at the logits that this took where there was none."""
+        logits = logits.contiguous()
+        probs, sums, facts, look = kernels.shares(logits, look)
+        shares = cls(logits, probs, sums, look.maxima, ends=look.ends)
+        shares.__dict__.update(whole=facts[:, :1], slack=ROUGH * facts[:, :1] + COARSE * facts[:, 1:2])
+        shares.__dict__["best"] = facts[:, 2:].float()
+        return shares, look
+
+    @cached_property
+    def whole(self) -> Tensor:
+        """float64 [R, 1]: the sum of what is left."""
+        return self.sums.sum(-1, keepdim=True)
 
     @cached_property
     def best(self) -> Tensor:
@@ -67,7 +89,7 @@ class Shares:
         """
         if self.of_all is not None:
             return self.of_all.slack
-        return ROUGH * self.sums.sum(-1, keepdim=True) + COARSE * self.sums.amax(-1, keepdim=True)
+        return ROUGH * self.whole + COARSE * self.sums.amax(-1, keepdim=True)
 
     def mask(self, rows: slice = slice(None)) -> Tensor:
         """bool [R, C]: what is left in some rows."""
@@ -84,6 +106,20 @@ class Shares:
 
     def position(self, uniform: Tensor) -> Tensor:
         """As `selection.position` of what is left: int64 [R, 1] for float64 [R, 1]."""
+        found, apart = self._by_sums(uniform)
+        sure = apart > self.slack  # which NaN is not
+        if not bool(sure.all()):
+            for row in (~sure)[:, 0].nonzero()[:, 0].tolist():
+                only = slice(row, row + 1)
+                found[only] = position(self.exact(row)[None].mul_(self.mask(only)), uniform[only])
+        return found
+
+    def _by_sums(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """(``position`` by rough sums, and how far that is from another one, float64 [R, 1])."""
+        kernels = choosing() if self.ends is not None else None
+        if kernels is not None:
+            without = None if self.without is None else torch.stack(self.without)
+            return kernels.position(self.logits, self.probs, self.sums, self.floor, without, uniform.contiguous())
         until = self.sums.cumsum(-1)
         target = uniform * until[:, -1:]
         block = torch.searchsorted(until, target, right=True).clamp_(max=until.shape[1] - 1)  # [R, 1]
@@ -93,12 +129,7 @@ class Shares:
         at = torch.searchsorted(within, target, right=True).clamp_(max=WIDTH - 1)
         found = places.gather(1, at)
         apart = torch.minimum((within - target).abs_().amin(-1, keepdim=True), target - before)
-        sure = apart > self.slack  # which NaN is not
-        if not bool(sure.all()):
-            for row in (~sure)[:, 0].nonzero()[:, 0].tolist():
-                only = slice(row, row + 1)
-                found[only] = position(self.exact(row)[None].mul_(self.mask(only)), uniform[only])
-        return found
+        return found, apart
 
     def exact(self, row: int) -> Tensor:
         """float64 [C]: the probabilities of all of a row's tokens."""
@@ -123,7 +154,52 @@ class Shares:
         """
         if not bool((torch.isfinite(self.sums[:, :1]) & (share > 0)).all()):
             return None
-        return _Cuts(self, share).found()
+        kernels = choosing() if self.ends is not None else None
+        return _Cuts(self, share).found() if kernels is None else _by_kernels(kernels, self, share)
+
+
+def _by_kernels(kernels: Choosing, shares: Shares, share: Tensor) -> Shares:
+    """A nucleus whose ends kernels found; rows in which one is not sure are worked out as `_Cuts` does."""
+    assert shares.ends is not None
+    found = kernels.nucleus(
+        shares.logits, shares.probs, shares.ends, share, shares.whole, shares.slack, shares.best, GUESSES
+    )
+    floor, sums, without = found.edges[:, :1].contiguous(), found.sums, []
+    for row, (known, near, count, tied) in enumerate(found.counts.tolist()):
+        members = found.members[row, :near]
+        if known == UNSURE:
+            count = _exactly(shares, share, row, members, float(found.edges[row, 1]))
+            if 0 < count < near:
+                inside, logits = members[:count], shares.logits[row, members]
+                sums[row].index_add_(0, inside // WIDTH, shares.probs[row, inside].double())
+                floor[row], tied = logits[count - 1], int((logits >= logits[count - 1]).sum())
+        if known == NOT_FOUND or (known == UNSURE and not 0 < count < near):
+            floor[row], others = _in_order(shares, share, row, sums[row])
+        else:
+            others = members[count:tied]
+        if len(others):
+            without.append((torch.full_like(others, row), others))
+    empty = torch.empty(0, dtype=torch.int64)
+    rows, columns = (torch.cat(each) for each in zip(*without, strict=True)) if without else (empty, empty)
+    return Shares(shares.logits, shares.probs, sums, shares.tops, floor, (rows, columns), shares, shares.ends)
+
+
+def _exactly(shares: Shares, share: Tensor, row: int, columns: Tensor, high: float) -> int:
+    """How many of ``columns`` are in; before them comes all that is no less probable than ``high``."""
+    mass = shares.exact(row)
+    mine = mass[columns]
+    above = torch.dot(mass, (shares.probs[row] >= high).double())
+    return int(((above + mine.cumsum(0) - mine).float() < share[row]).sum())
+
+
+def _in_order(shares: Shares, share: Tensor, row: int, sums: Tensor) -> tuple[Tensor, Tensor]:
+    """(the least logit that is in, the columns that tie with it and are not) of all of a row; writes its sums."""
+    logits, order = shares.logits[row].sort(descending=True, stable=True)
+    mine = shares.exact(row)[order]
+    count = int(((mine.cumsum(0) - mine).float() < share[row]).sum())
+    sums.zero_().index_add_(0, order[:count] // WIDTH, mine[:count])
+    last = logits[count - 1]
+    return last, order[count:][logits[count:] == last]
 
 
 def block_sums(values: Tensor) -> Tensor:
@@ -145,7 +221,7 @@ def _guesses(shares: Shares, share: Tensor) -> tuple[Tensor, Tensor]:
     bins = (some / shares.best).log_().mul_(-BINS / SPAN).clamp_(max=BINS - 1).long()
     until = torch.zeros(len(some), BINS).scatter_add_(1, bins, some).cumsum_(-1)
     below = (until[:, -1:] - until) * (probs.shape[1] / some.shape[1])  # each bin
-    below /= shares.sums.sum(-1, keepdim=True)
+    below /= shares.whole
     at = (below > 1 - share).sum(-1, keepdim=True).clamp_(max=BINS - 1)
     lower, upper = (at - 4).clamp_(min=0), (at + 4).clamp_(max=BINS - 1)
     slope = (below.gather(1, lower) - below.gather(1, upper)) / ((upper - lower) * (SPAN / BINS))
@@ -165,7 +241,7 @@ class _Cuts:
     def found(self) -> Shares:
         """What is left."""
         shares, share = self.shares, self.share
-        whole = shares.sums.sum(-1, keepdim=True)
+        whole = shares.whole
         depth, slope = _guesses(shares, share)
         guess = shares.best[:, 0].log() - depth
         numbers = zip(guess.tolist(), slope.tolist(), (share * whole)[:, 0].tolist(), strict=True)
@@ -234,7 +310,7 @@ class _Cuts:
         rough = missing.gather(1, ends).abs_().amin(-1, keepdim=True) < shares.slack / whole
         if bool((rough & there).any()):
             for i in (rough & there)[:, 0].nonzero()[:, 0].tolist():
-                count[i] = self._exactly(i, columns[i], float(high[i]))
+                count[i] = _exactly(shares, share, i, columns[i], float(high[i]))
             there &= (count > 0) & (count < counts[:, None])
         last = (count - 1).clamp_(min=0)
         inside = places < count
@@ -243,7 +319,7 @@ class _Cuts:
         at, place = tied.nonzero(as_tuple=True)
         without = at, columns[at, place]
         for i in (~there)[:, 0].nonzero()[:, 0].tolist():
-            floor[i], others = self._in_order(i, sums[i])
+            floor[i], others = _in_order(shares, share, i, sums[i])
             mine = without[0] != i
             without = (
                 torch.cat([without[0][mine], torch.full_like(others, i)]),
@@ -258,22 +334,6 @@ class _Cuts:
         place = near[held].nonzero()
         block = held[place[:, 0]]
         return block // width, block % width * WIDTH + place[:, 1]
-
-    def _exactly(self, row: int, columns: Tensor, high: float) -> int:
-        """How many of ``columns`` are in; before them comes all that is no less probable than ``high``."""
-        mass = self.shares.exact(row)
-        mine = mass[columns]
-        above = torch.dot(mass, (self.shares.probs[row] >= high).double())
-        return int(((above + mine.cumsum(0) - mine).float() < self.share[row]).sum())
-
-    def _in_order(self, row: int, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """(the least logit that is in, the columns that tie with it and are not) of all of a row; writes its sums."""
-        logits, order = self.shares.logits[row].sort(descending=True, stable=True)
-        mine = self.shares.exact(row)[order]
-        count = int(((mine.cumsum(0) - mine).float() < self.share[row]).sum())
-        sums.zero_().index_add_(0, order[:count] // WIDTH, mine[:count])
-        last = logits[count - 1]
-        return last, order[count:][logits[count:] == last]
 
 
 __all__ = ["COARSE", "ROUGH", "Shares", "block_sums"]

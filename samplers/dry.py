@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ..core.context import Context
 from ..core.dist import Dist
+from ..core.kernels.repeats import repeats
 from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
 from ..core.vocab import Vocab
@@ -97,28 +98,25 @@ class Dry(LogitsProcessor):
     def _where_repeated(self, dist: Dist, ctx: Context, low: Tensor, farthest: int, marks: Breakers) -> Dist:
         """The same from the places of the last token alone, of which there are few: no other run is above 0."""
         tokens, lengths = ctx.tokens, ctx.lengths
-        # The last token itself, and what is before ``low``, are left out of the few that are found.
-        row, place = (tokens == ctx.last).nonzero(as_tuple=True)
-        inside = (place >= low[row, 0]) & (place < lengths[row, 0] - 1)
-        row, place = row[inside], place[inside]
+        row, place, runs = _runs(tokens, lengths, low, farthest)
         if not len(row):
             return dist
-        runs = followed(tokens, lengths, low, (row, place), farthest)
         following = tokens[row, place + 1]
         broken = torch.zeros_like(row, dtype=torch.bool)
         if marks.any:
             runs = torch.minimum(runs, marks.room(tokens, lengths, low, by_head=self.dialect == "llamacpp")[row, 0])
             broken = marks.at(marks.single, following)
         values = {name: getattr(self, name) for name in self.scalars}
-        own = self.bound({name: v[row] if isinstance(v, Tensor) else v for name, v in values.items()})
+        own = self
+        if any(isinstance(value, Tensor) for value in values.values()):
+            own = self.bound({name: v[row] if isinstance(v, Tensor) else v for name, v in values.items()})
         costs = torch.where(broken, 0.0, own._costs(runs[:, None])[:, 0])
         spots = row * dist.columns + following
-        distinct, which = spots.unique(return_inverse=True)
-        dearest = torch.zeros(len(distinct)).scatter_reduce_(0, which, costs, "amax")
+        dearest = _dearest(spots, costs)
         held = dist.logits_at(places_of(dist, ctx))[
             row, place + 1
         ]  # as the stages before, where they look at tokens too
-        return dist.with_some(spots, held - dearest[which])
+        return dist.with_some(spots, held - dearest)
 
     def _costs(self, runs: Tensor) -> Tensor:
         """Float32 [R, T]: what the token behind a run of this length costs, inf where float32 does not reach."""
@@ -176,6 +174,30 @@ def repeated(tokens: Tensor, lengths: Tensor, low: Tensor, farthest: int) -> Ten
         if tokens.device.type == "cpu" and not bool(whole.any()):  # on a CPU looking is free
             break
     return counts
+
+
+def _runs(tokens: Tensor, lengths: Tensor, low: Tensor, farthest: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(rows, places, ``repeated`` there), int64 [n] each: where a row's last token stood before. For a CPU: it looks.
+
+    The last token itself, and what is before ``low``, are left out.
+    """
+    kernels = repeats()
+    if kernels is not None:
+        return kernels.runs(tokens, lengths, low, farthest)
+    last = tokens.gather(1, (lengths - 1).clamp(min=0))
+    row, place = ((tokens == last) & (lengths > 0)).nonzero(as_tuple=True)
+    inside = (place >= low[row, 0]) & (place < lengths[row, 0] - 1)
+    row, place = row[inside], place[inside]
+    return row, place, followed(tokens, lengths, low, (row, place), farthest)
+
+
+def _dearest(spots: Tensor, costs: Tensor) -> Tensor:
+    """float32 [n]: the largest of the costs (float32 [n], 0 or more) that are at the same spot (int64 [n])."""
+    kernels = repeats()
+    if kernels is not None:
+        return kernels.dearest(spots, costs)
+    distinct, which = spots.unique(return_inverse=True)
+    return torch.zeros(len(distinct)).scatter_reduce_(0, which, costs, "amax")[which]
 
 
 def followed(tokens: Tensor, lengths: Tensor, low: Tensor, at: tuple[Tensor, Tensor], farthest: int) -> Tensor:

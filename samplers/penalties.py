@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.context import Context
 from ..core.dist import Dist
+from ..core.kernels.repeats import Repeats, repeats
 from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
 
@@ -31,22 +32,37 @@ def occurrences(dist: Dist, ctx: Context, over: Over, window: int | None) -> Ten
 
 
 def changed(
-    dist: Dist, ctx: Context, over: Over, window: int | None, change: Callable[[Tensor, Tensor], Tensor]
-) -> Dist:
+    dist: Dist, ctx: Context, over: Over, window: int | None, change: Callable[[Tensor, Tensor], Tensor],
+    by_kernel: Callable[[Repeats, Tensor, list[Tensor]], Tensor] | None = None,
+) -> Dist:  # fmt: skip
     """``dist`` with ``change(logits, counts)`` in place of the logits of every token that occurs.
 
     ``change`` takes float32 and int32 [R, n], of any of the tokens, and leaves alone what has a count of 0. On the
-    whole vocabulary it is asked about the tokens of the sequence alone, which are far fewer.
+    whole vocabulary it is asked about the tokens of the sequence alone, which are far fewer. ``by_kernel``, where there
+    is one for it, says the same of (kernels, logits, one or two tensors of counts).
     """
     tokens = ctx.tokens
     if dist.ids is not None or tokens.shape[1] * FEWER > dist.columns:
         return dist.with_logits(change(dist.logits, occurrences(dist, ctx, over, window)))
     columns, places = _columns(ctx), places_of(dist, ctx)
+    kernels = repeats() if by_kernel is not None and dist.looks and window is None else None
+    if kernels is not None and by_kernel is not None:
+        given, made = _both(kernels, ctx)
+        held = {"all": [given, made], "prompt": [given], "output": [made]}[over]
+        return dist.with_some(places, by_kernel(kernels, dist.logits_at(places), held))
     counts = ctx.once(
         ("counts", ctx.rows, over, window),
         lambda: sum_of([table.gather(-1, columns) for table in _tables(ctx, over, window)]),
     )
     return dist.with_some(places, change(dist.logits_at(places), counts))
+
+
+def _both(kernels: Repeats, ctx: Context) -> Tensor:
+    """int32 [2, R, T]: how often the token at each place stands in the prompt, and how often it was generated."""
+    counts: Tensor = ctx.once(
+        ("both", ctx.rows), lambda: kernels.count(ctx.tokens, ctx.prompt_lengths, ctx.lengths, ctx.vocab_size)
+    )
+    return counts
 
 
 def _columns(ctx: Context) -> Tensor:
@@ -123,7 +139,12 @@ class Repetition(LogitsProcessor):
             new = torch.where(logits < 0, logits * penalty, (logits / penalty).clamp(max=_LARGEST))
             return torch.where(counts > 0, new, logits)
 
-        return changed(dist, ctx, self.over, _window(self.window, self.dialect), lowered)
+        def by_kernel(kernels: Repeats, logits: Tensor, counts: list[Tensor]) -> Tensor:
+            return kernels.repetition(logits, counts, float(penalty))
+
+        number = not isinstance(penalty, Tensor)
+        window = _window(self.window, self.dialect)
+        return changed(dist, ctx, self.over, window, lowered, by_kernel if number else None)
 
 
 class _Subtracted(LogitsProcessor):
@@ -150,11 +171,18 @@ class _Subtracted(LogitsProcessor):
             raise ValueError(TEXTGEN_RANGE)
         return self
 
-    def _less(self, dist: Dist, ctx: Context, amount: Callable[[Tensor], Tensor]) -> Dist:
-        """``amount(counts)`` taken from the logits of what is there."""
+    def _less(self, dist: Dist, ctx: Context, *, once: bool) -> Dist:
+        """The value taken from the logits of what is there, for each time or ``once``."""
         over = self.over or ("output" if self.dialect == "logitmill" else "all")
         window = _window(self.window, self.dialect)
-        return changed(dist, ctx, over, window, lambda logits, counts: (logits - amount(counts)).clamp(max=_LARGEST))
+
+        def less(logits: Tensor, counts: Tensor) -> Tensor:
+            return (logits - self.value * (counts > 0 if once else counts)).clamp(max=_LARGEST)
+
+        def by_kernel(kernels: Repeats, logits: Tensor, counts: list[Tensor]) -> Tensor:
+            return kernels.less(logits, counts, self.value, once)
+
+        return changed(dist, ctx, over, window, less, None if isinstance(self.value, Tensor) else by_kernel)
 
 
 class Presence(_Subtracted):
@@ -176,7 +204,7 @@ class Presence(_Subtracted):
     value: Scalar = Field(description="what is taken from the logit of a token that is already there")
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
-        return self._less(dist, ctx, lambda counts: self.value * (counts > 0))
+        return self._less(dist, ctx, once=True)
 
 
 class Frequency(_Subtracted):
@@ -198,7 +226,7 @@ class Frequency(_Subtracted):
     value: Scalar = Field(description="what is taken from a token's logit for each time it is already there")
 
     def apply(self, dist: Dist, state: Any, ctx: Context) -> Dist:
-        return self._less(dist, ctx, lambda counts: self.value * counts)
+        return self._less(dist, ctx, once=False)
 
 
 def _window(window: int | None, dialect: str) -> int | None:

@@ -70,6 +70,7 @@ def package_files() -> set[str]:
     for package in PACKAGES:
         files |= set(ROOT.joinpath(*package.split(".")[1:]).glob("*.py"))
     files |= set((ROOT / "plugins/cli/templates").glob("*.tmpl"))
+    files |= {file for kind in ("*.cpp", "*.h") for file in (ROOT / "core/kernels").glob(kind)}
     return {f"logitmill/{file.relative_to(ROOT).as_posix()}" for file in files}
 
 

@@ -44,7 +44,7 @@ struct Pass {
     const void *angles;                      // [positions, 2, dim]
     int64_t covered;                         // positions that it has
     float *scores;                           // room for [rows, queries, longest]
-    int64_t longest;                         // a multiple of LANES, no less than any row's keys
+    int64_t longest;                         // a multiple of LANES, no less than the keys of any row in use
     int64_t threads;
 };
 
@@ -122,7 +122,8 @@ void attend_one(const Heads &heads, const Pass &pass, const T *states, T *slot, 
         const T *query = placed(states + (head * group + g) * dim, heads.q_norm);
         for (int64_t i = 0; i < dim; i += LANES) store(q + g * dim + i, load(query + i) * heads.scaling);
     }
-    const int64_t end = position + 1, begin = heads.window && end > heads.window ? end - heads.window : 0;
+    const int64_t end = position < pass.longest ? position + 1 : pass.longest;
+    const int64_t begin = heads.window && end > heads.window ? end - heads.window : 0;
     const T *keys = slot + begin * pass.position + head * dim;
     for (int64_t g = 0; g < group;) {
         const auto some = [&](auto &part) {

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from .gguf import GgufHeader
-from .int4_many import GROUP
 from .int_values import int8_as_int4
+from .quantize import GROUP
 
 Q4_0, Q4_1, Q8_0 = 2, 3, 8
 BYTES = {Q4_0: 18, Q4_1: 20, Q8_0: 34}

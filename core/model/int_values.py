@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .int4_many import GROUP
+from .quantize import GROUP
 
 
 def int4_values(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

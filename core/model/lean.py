@@ -26,7 +26,8 @@ from .lean_attention import Attention, Heads, OverSlots, SideBySide
 from .lean_native import NativeLayers
 from .lean_parts import Norm, Rotary, Rotation, Stream, stream
 from .limits import rope_limit
-from .packed import OneDnnLinear, PackedLinear, Product, QuantizedLinear, Slice, onednn_takes
+from .packed import OneDnnLinear, PackedLinear, QuantizedLinear, Slice, onednn_takes
+from .products import Product
 from .quantize import cpu_has_bfloat16
 from .slots import SlotCache, Step
 from .standing import hooks, moved_by_accelerate, on_one_device

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_float, c_int64, c_void_p
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from ..kernels import native
 from .lean_attention import Heads
 from .lean_parts import Norm, Rotary
-from .packed import Product
+from .products import Product
 from .slots import SlotCache, Step
 
 LANES = 16
@@ -58,19 +58,19 @@ class NativeLayers:
     """All layers of a model, and the norm behind them. Raises ValueError where the kernels are not for it."""
 
     def __init__(self, layers: Sequence[Layer], last: Norm, inner: int) -> None:
-        library, weight = native.library(), last.weight
-        self.name = NAMES.get(weight.dtype)
+        weight = last.weight
+        name = NAMES.get(weight.dtype)
         sizes = (last.size, inner, *(layer.heads.dim for layer in layers))
-        if library is None or self.name is None or weight.device.type != "cpu":
+        if native.library() is None or name is None or weight.device.type != "cpu":
             raise ValueError("there are no kernels for its device or its dtype")
         if any(size % LANES for size in sizes) or layers[0].heads.dim % (2 * LANES):
             raise ValueError(f"its sizes are no multiples of {LANES}")
         self.size, self.inner, self.last = last.size, inner, last
         self._layers = layers
         self._heads = [_heads(layer) for layer in layers]
-        self._add_and_norm = _function(library, "add_and_norm", self.name, _NORM)
-        self._attend = _function(library, "attend", self.name, _ATTEND)
-        self._gate = _function(library, "gate", self.name, _GATE)
+        self._add_and_norm = native.function(f"add_and_norm_{name}", *_NORM)
+        self._attend = native.function(f"attend_{name}", *_ATTEND)
+        self._gate = native.function(f"gate_{name}", *_GATE)
 
     def __call__(self, x: Tensor, cache: SlotCache, step: Step, rotary: Rotary) -> Tensor:
         """What the last norm leaves of the embedded tokens ``x`` ``[rows, hidden]``, a new token a row, written to."""
@@ -94,13 +94,13 @@ class NativeLayers:
         for index, (layer, own) in enumerate(zip(self._layers, self._heads, strict=True)):
             norm = layer.before
             add_and_norm(at_x, more, norm.at, norm.eps, rows, size, at_normed)
-            mixed = layer.mix(normed)
+            mixed = layer.mix(normed).contiguous()
             attend(own, passed, mixed.data_ptr(), slot + index * layer_size, at_attended)
-            added, norm = layer.out(attended), layer.between
+            added, norm = layer.out(attended).contiguous(), layer.between
             add_and_norm(at_x, added.data_ptr(), norm.at, norm.eps, rows, size, at_normed)
-            both = layer.gate_up(normed)
+            both = layer.gate_up(normed).contiguous()
             gate(both.data_ptr(), rows, inner, threads, at_gated)
-            added = layer.down(gated)
+            added = layer.down(gated).contiguous()
             more = added.data_ptr()
         add_and_norm(at_x, more, self.last.at, self.last.eps, rows, size, at_normed)
         return normed
@@ -109,12 +109,6 @@ class NativeLayers:
 _NORM = (c_void_p, c_void_p, c_void_p, c_float, c_int64, c_int64, c_void_p)
 _ATTEND = (POINTER(_Heads), POINTER(_Pass), c_void_p, c_void_p, c_void_p)
 _GATE = (c_void_p, c_int64, c_int64, c_int64, c_void_p)
-
-
-def _function(library: ctypes.CDLL, what: str, dtype: str, takes: Sequence[Any]) -> Any:
-    function = library[f"{what}_{dtype}"]  # a new object each time: its types are nobody else's
-    function.argtypes, function.restype = list(takes), None
-    return function
 
 
 def _heads(layer: Layer) -> _Heads:

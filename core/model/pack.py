@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from .int4_many import GROUP
 from .int_values import int4_values, int8_values
 from .joined import DenseLinear, joined
 from .lean import groups
@@ -27,7 +26,7 @@ from .packed import (
     PackedLinear,
     onednn_takes,
 )
-from .quantize import cpu_imitates_bfloat16
+from .quantize import GROUP, cpu_imitates_bfloat16
 from .widened import WidenedLinear
 
 Layer = tuple[Tensor, Tensor | None]

@@ -2,8 +2,9 @@
 
 ``OneDnnLinear`` keeps float32 or bfloat16 weights in oneDNN's blocked layout, which is what the time of a step goes
 into where a weight is read once for a few rows. ``Int4Linear`` and ``Int8Linear`` keep quantized weights for torch's
-weight-only kernels, whose activations are bfloat16 (with others those kernels are scalar); what a row gets from the
-kernels does not depend on how many rows there are; a prompt's many may go another way (int4_many).
+weight-only kernels, whose activations are bfloat16 (with others those kernels are scalar); what a row gets from them
+does not depend on how many rows there are. Where there are kernels of our own (products), they take the place of
+torch's.
 
 ``weight`` gives the dense matrix back, made anew each time where it is kept in another form: for people and for saving,
 not for a step.
@@ -12,7 +13,6 @@ not for a step.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .int4_many import BLOCK, GROUP, multiplied, pays_from
-
-Product = Callable[[Tensor], Tensor]
+from .products import BLOCK, Product, int4_product
+from .quantize import GROUP
 
 INSTEAD = "it is packed for inference, load the model with reference=True to change or to train its weights"
 
@@ -196,8 +195,8 @@ class Int4Linear(QuantizedLinear):
 
     @property
     def weight(self) -> Tensor:
-        """Exactly what the kernel multiplies with: the identity, multiplied, few rows at a time."""
-        rows, product = torch.eye(self.in_features, dtype=torch.bfloat16).split(64), self._unbiased()
+        """Exactly what torch's kernel multiplies with: the identity, multiplied, few rows at a time."""
+        rows, product = torch.eye(self.in_features, dtype=torch.bfloat16).split(64), self._whole(self._torchs())
         return torch.cat([product(part.contiguous()) for part in rows]).t().contiguous()
 
     def part(self, start: int, stop: int) -> StandIn:
@@ -209,20 +208,19 @@ class Int4Linear(QuantizedLinear):
         return made
 
     def product(self) -> Product:
-        return _biased(self._unbiased(), self.bias)
+        own = int4_product(self.packed.contiguous(), self.scales.contiguous())
+        return _biased(self._whole(own or self._torchs()), self.bias)
 
-    def _unbiased(self) -> Product:
+    def _torchs(self) -> Product:
+        """torch's kernel, which its layout is made for."""
         multiply, packed, scales = torch._weight_int4pack_mm_for_cpu, self.packed, self.scales.contiguous()
-        many = pays_from(scales.shape[1])
+        return lambda x: multiply(x, packed, GROUP, scales)
 
-        def whole(x: Tensor) -> Tensor:
-            if self.repeats > 1:
-                x = torch.cat([x] * self.repeats, -1)
-            if len(x) >= many:
-                return multiplied(x, packed, scales)
-            return multiply(x, packed, GROUP, scales)
-
-        return whole if self.out_features == scales.shape[1] else lambda x: whole(x)[:, : self.out_features]
+    def _whole(self, product: Product) -> Product:
+        """``product`` of the repeats there are, without the outputs that fill its layout up."""
+        repeats, outputs = self.repeats, self.out_features
+        whole = product if repeats == 1 else lambda x: product(torch.cat([x] * repeats, -1))
+        return whole if outputs == self.scales.shape[1] else lambda x: whole(x)[:, :outputs]
 
     def extra_repr(self) -> str:
         return super().extra_repr() + f", bits={4 * self.repeats}, group={GROUP}"

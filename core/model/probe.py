@@ -35,6 +35,10 @@ def check_slots(runner: SlotRunner) -> str | None:
         runner.captured = None
         runner.reset()
         reason = _compare(runner)
+    if reason is not None and runner.lean is not None and runner.lean.native is not None:
+        runner.reset()
+        runner.lean.native = None
+        reason = _compare(runner)
     if reason is not None and runner.lean is not None:
         runner.reset()
         runner.lean = None

@@ -49,3 +49,12 @@ class Bar:
         elif self.told and kind is None:
             sys.stderr.write(f"{self.title}: done in {time.monotonic() - self.start:.0f} s\n")
             sys.stderr.flush()
+
+
+def compile_kernels() -> None:
+    """Have our own kernels for a CPU, where they are not there yet, and show how long that takes."""
+    from ..kernels import native
+
+    if native.is_to_be_compiled():
+        with Bar("compiling kernels for this processor (once)") as bar:
+            native.found(bar.reach)

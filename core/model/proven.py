@@ -1,8 +1,8 @@
 """Which kinds of model have passed the slots' self-check on this machine, so that the next start need not repeat it.
 
-What the check looks at (how a model builds its masks and positions) follows from its config and from the versions of
-the libraries, not from its weights: those are the key. A file in the cache folder says that it passed; a failure is
-never kept.
+What the check looks at (how a model builds its masks and positions) follows from its config, from the versions of the
+libraries and from whether there are kernels of our own, not from its weights: those are the key. A file in the cache
+folder says that it passed; a failure is never kept.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..cache import cache_folder
+from ..kernels import native
 from .spec import LoadedModel
 
-_CHECKED = 2
+_CHECKED = 3
 """Goes into the key: raised when what is checked changes."""
 _LIBRARIES = ("logitmill", "torch", "transformers", "bitsandbytes")
 
@@ -41,6 +42,7 @@ def _place(loaded: LoadedModel) -> Path:
         str(loaded.quantize),
         str(loaded.dtype),
         loaded.device.type,
+        str(native.library() is not None),
         *(f"{name} {version(name)}" for name in _LIBRARIES),
     ]
     return cache_folder() / "proven" / hashlib.sha256("\n".join(facts).encode()).hexdigest()

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .packed import PackedLinear, Product, onednn_takes
+from .packed import PackedLinear, onednn_takes
+from .products import Product, bfloat16_product
 
 PIECE = 400_000
 """Weights at a time: less than 2 MB in float32, a core's cache."""
-MANY = 4
-"""Rows from which on weights are made float32."""
+MANY, MANY_OWN = 4, 64
+"""Rows from which on weights are made float32: beside oneDNN's kernel, and beside our own."""
 
 
 class WidenedLinear(PackedLinear):
@@ -47,7 +48,9 @@ class WidenedLinear(PackedLinear):
         if onednn_takes(weight.dtype):  # the same kernel, asked with less around it
             linear = torch.ops.mkldnn._linear_pointwise.default
             few = lambda x: linear(x, weight, bias, "none", [], "")  # noqa: E731
-        return lambda x: few(x) if len(x) < MANY else _in_pieces(x, weight, bias)
+        own = bfloat16_product(weight, bias)
+        few, many = (few, MANY) if own is None else (own, MANY_OWN)
+        return lambda x: few(x) if len(x) < many else _in_pieces(x, weight, bias)
 
 
 def _in_pieces(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

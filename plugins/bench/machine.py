@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ...core.kernels import native
+
 PACKAGES = ("logitmill", "torch", "transformers", "bitsandbytes")
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def machine() -> dict[str, str]:
-    """Date, processor, threads, system, versions, load and, in a checkout, the commit."""
+    """Date, processor, threads, system, versions, kernels, load and, in a checkout, the commit."""
     import torch
 
     facts = {
@@ -23,6 +25,8 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": ", ".join(_versions()),
     }
+    made = native.found()
+    facts["kernels"] = "compiled here" if made.library is not None else f"none: {made.note}"
     if torch.cuda.is_available():
         facts["gpu"] = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
     if hasattr(os, "getloadavg"):

@@ -30,7 +30,8 @@ class Finding:
 def command(ctx: click.Context, /, as_json: bool) -> None:
     """Look at this installation: versions, processor, GPUs, bitsandbytes, the default model, the cache, plugins.
 
-    Nothing is downloaded and nothing is changed. The exit status is 1 where something does not work.
+    Nothing is downloaded and nothing is changed, but that kernels are compiled where they were not yet. The exit status
+    is 1 where something does not work.
     """
     findings = list(examine())
     if as_json:
@@ -53,6 +54,7 @@ def examine() -> Iterator[Finding]:
         ("processor", machine.processor),
         ("gpu", machine.gpus),
         ("bitsandbytes", machine.bitsandbytes),
+        ("kernels", machine.kernels),
         ("packed layers", machine.packed_layers),
         ("default model", machine.default_model),
         ("cache", machine.cache),

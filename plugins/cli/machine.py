@@ -120,6 +120,18 @@ def bitsandbytes() -> Iterator[Finding]:
                 yield Finding(subject, "ok", f"a layer runs, off by {off:.1%} from its own weights")
 
 
+def kernels() -> Iterator[Finding]:
+    """Our own kernels for a CPU. They are compiled here, where they were not yet."""
+    from ...core.kernels.native import found
+
+    made = found()
+    if made.library is not None:
+        yield Finding("kernels", "ok", f"compiled for this processor: {made.note}")
+    else:
+        remedy = "without them torch's own calls do the work, up to three times as slowly"
+        yield Finding("kernels", "note", f"none, {made.note}", remedy)
+
+
 def packed_layers() -> Iterator[Finding]:
     """A small layer of each kind that torch's own kernels run on a CPU."""
     import torch

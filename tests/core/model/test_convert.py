@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import logitmill as lm
+from logitmill.core.cache import cache_folder
 from logitmill.core.errors import ModelError
 from logitmill.core.model import convert
 from logitmill.core.model.convert import DONE, converted

@@ -13,23 +13,28 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 import logitmill as lm
 from logitmill.core.errors import ModelError
+from logitmill.core.kernels import native
 from logitmill.core.model import lean, pack
 from logitmill.core.model.lean import MANY, LeanDecoder, misfit
+from logitmill.core.model.lean_native import NativeLayers
 from logitmill.core.model.runner import make_runner
 from logitmill.core.model.slotted import SlotRunner
 
 VOCAB, WINDOW = 320, 8
 SMALL: dict[str, Any] = {
     "vocab_size": VOCAB, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.2, "tie_word_embeddings": False,
-    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 512, "initializer_range": 0.2,
+    "tie_word_embeddings": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
     "llama, one key head": ("llama", {"num_key_value_heads": 1}),
     "llama, a key head for each": ("llama", {"num_key_value_heads": 4}),
     "llama, biases, tied": ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
-    "llama, wide heads": ("llama", {"head_dim": 32}),
+    "llama, wide heads": ("llama", {"head_dim": 64}),
+    "llama, many heads of one key": (
+        "llama", {"hidden_size": 112, "num_attention_heads": 7, "num_key_value_heads": 1}),
+    "llama, a size that the kernels do not take": ("llama", {"intermediate_size": 120}),
     "llama 3's rotation": ("llama", {"rope_parameters": {
         "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64}}),
@@ -40,7 +45,8 @@ FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("qwen2", {}),
     "qwen2, windows in some layers": (
         "qwen2", {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2}),
-    "qwen3": ("qwen3", {"head_dim": 16}),
+    "qwen3": ("qwen3", {}),
+    "qwen3, heads too small for the kernels": ("qwen3", {"head_dim": 16}),
     "smollm3, layers that do not rotate": ("smollm3", {"no_rope_layers": [1, 0, 1, 0]}),
 }  # fmt: skip
 
@@ -68,12 +74,26 @@ def greedy(model: PreTrainedModel, prompts: list[list[int]], steps: int, runner:
     return made
 
 
+def step_by_step(runner: SlotRunner, text: list[int]) -> torch.Tensor:
+    """Logits behind each token, which come one at a time behind the first."""
+    found = [runner.prefill(0, text[:1]), *(runner.decode(torch.tensor([[token]]), 1) for token in text[1:])]
+    return torch.cat(found)
+
+
 PROMPTS = [[5, 7, 11, 300, 2, 9], [8, 21, 34], [3 + 5 * i for i in range(19)]]
+
+
+@pytest.fixture(params=["kernels", "no kernels"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether there are any; with and without."""
+    if request.param == "no kernels":
+        monkeypatch.setattr(native, "library", lambda: None)
+    return native.library() is not None
 
 
 @pytest.mark.parametrize("kind", FAMILY)
 @pytest.mark.parametrize("layers", ["as loaded", "repacked", "fused"])
-def test_greedy_tokens_are_those_of_generate(kind: str, layers: str) -> None:
+def test_greedy_tokens_are_those_of_generate(kind: str, layers: str, kernels: bool) -> None:
     model = build(kind)
     expected = []
     for prompt in PROMPTS:
@@ -87,6 +107,9 @@ def test_greedy_tokens_are_those_of_generate(kind: str, layers: str) -> None:
         pack.fuse(model)
     runner = SlotRunner(model, rows=4, max_length=128)
     assert runner.lean is not None, misfit(model)
+    assert (runner.lean.native is not None) == (
+        kernels and model.config.head_dim > 16 and model.config.intermediate_size % 16 == 0
+    )
     assert greedy(model, PROMPTS, 24, runner) == expected
 
 
@@ -106,10 +129,10 @@ def test_several_prompts_in_one_pass_are_each_alone(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FAMILY)
-def test_in_bfloat16_it_is_within_its_rounding(kind: str) -> None:
+def test_in_bfloat16_it_is_within_its_rounding(kind: str, kernels: bool) -> None:
     model = build(kind, torch.bfloat16)
     text = [(7 * i * i + 3) % VOCAB for i in range(48)]
-    lean = SlotRunner(model, rows=2, max_length=64).logits_of(text)
+    lean = step_by_step(SlotRunner(model, rows=2, max_length=64), text)
     plain = SlotRunner(model, rows=2, max_length=64, lean=False).logits_of(text)
     exact = SlotRunner(model.float(), rows=2, max_length=64, lean=False).logits_of(text)
     ours, theirs = (float((found - exact).abs().mean()) for found in (lean, plain))
@@ -122,7 +145,7 @@ def test_a_stream_of_float32_around_quantized_layers(bits: int) -> None:
     model = build("llama", torch.float32)
     pack.quantize(model, bits)
     text = [(7 * i * i + 3) % VOCAB for i in range(48)]
-    lean = SlotRunner(model, rows=2, max_length=64).logits_of(text)
+    lean = step_by_step(SlotRunner(model, rows=2, max_length=64), text)
     plain = SlotRunner(model, rows=2, max_length=64, lean=False).logits_of(text)
     torch.testing.assert_close(lean, plain, atol=0.02 * float(plain.std()), rtol=0)
     assert lean.dtype == torch.float32
@@ -201,6 +224,16 @@ def test_the_check_at_load_finds_a_lean_step_that_is_wrong(monkeypatch: pytest.M
     runner = make_runner(build("llama"), rows=2, max_length=64)
     assert isinstance(runner, SlotRunner)
     assert runner.lean is None
+
+
+def test_the_check_at_load_does_without_kernels_that_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = NativeLayers.__call__
+    wrong = lambda self, x, *rest: real(self, x, *rest).flip(-1)  # noqa: E731
+    monkeypatch.setattr(NativeLayers, "__call__", wrong)
+    runner = make_runner(build("llama"), rows=2, max_length=64)
+    assert isinstance(runner, SlotRunner)
+    assert runner.lean is not None
+    assert runner.lean.native is None
 
 
 def test_compiled_it_is_the_same_and_the_wait_is_told(capsys: pytest.CaptureFixture[str]) -> None:

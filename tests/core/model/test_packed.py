@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from logitmill.core.model import int4_many, widened
-from logitmill.core.model.int4_many import GROUP
+from logitmill.core.model import widened
 from logitmill.core.model.int_values import int4_values, int8_as_int4, int8_values
 from logitmill.core.model.joined import DenseLinear
 from logitmill.core.model.packed import (
@@ -21,6 +20,7 @@ from logitmill.core.model.packed import (
     OneDnnLinear,
     PackedLinear,
 )
+from logitmill.core.model.quantize import GROUP
 from logitmill.core.model.widened import WidenedLinear
 
 
@@ -200,44 +200,16 @@ def test_what_it_is_not_for_is_an_error_that_says_what_to_do(kind: str) -> None:
 
 
 @pytest.mark.parametrize("outputs", [16, 100, 1300])
-@pytest.mark.parametrize("onednn", [True, False])
-def test_a_widened_layer_rounds_once(monkeypatch: pytest.MonkeyPatch, outputs: int, onednn: bool) -> None:
-    monkeypatch.setattr(widened, "onednn_takes", lambda dtype: onednn)
+@pytest.mark.parametrize("few", ["our kernel", "onednn", "torch"])
+def test_a_widened_layer_rounds_once(monkeypatch: pytest.MonkeyPatch, outputs: int, few: str) -> None:
+    monkeypatch.setattr(widened, "onednn_takes", lambda dtype: few == "onednn")
+    if few != "our kernel":
+        monkeypatch.setattr(widened, "bfloat16_product", lambda weight, bias: None)
     monkeypatch.setattr(widened, "PIECE", 50_000)  # several pieces, the last of them short
     weight, bias = weights(outputs, 96).bfloat16(), weights(1, outputs)[0].bfloat16()
-    for rows in (1, widened.MANY - 1, widened.MANY, 40):
+    for rows in (1, widened.MANY - 1, widened.MANY, 40, widened.MANY_OWN):
         x = weights(rows, 96, seed=7).bfloat16()
         exact = functional.linear(x.double(), weight.double(), bias.double())
         found = WidenedLinear(weight, bias)(x)
         assert found.dtype == torch.bfloat16
         torch.testing.assert_close(found.double(), exact, atol=1e-3, rtol=2**-8)
-
-
-@pytest.mark.parametrize(("outputs", "inputs"), [(64, 32), (192, 96), (640, 576), (128, 1504)])
-def test_many_rows_of_four_bits_are_what_the_kernel_gives(
-    monkeypatch: pytest.MonkeyPatch, outputs: int, inputs: int
-) -> None:
-    monkeypatch.setattr(int4_many, "PIECE", 100_000)
-    if not int4_many.readable():
-        pytest.skip("torch lays four bits out in another way on this processor, and its kernel does all rows")
-    layer = packed("int4", weights(outputs, inputs), weights(1, outputs)[0])
-    x = weights(int4_many.MANY, inputs, seed=5).bfloat16()
-    monkeypatch.setattr(int4_many, "_pays", lambda: False)
-    kernel = layer(x)
-    monkeypatch.setattr(int4_many, "_pays", lambda: True)
-    called: list[int] = []
-    monkeypatch.setattr(
-        "logitmill.core.model.packed.multiplied",
-        lambda x, *rest: called.append(len(x)) or int4_many.multiplied(x, *rest),
-    )
-    torch.testing.assert_close(layer(x).float(), kernel.float(), atol=2**-8, rtol=2**-7)
-    assert called == [int4_many.MANY]
-    assert torch.equal(layer(x[1:]), kernel[1:]), "one row less is the kernel's again"
-    assert len(called) == 1
-
-
-def test_a_layout_that_is_not_known_is_left_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = torch.ops.aten._convert_weight_to_int4pack_for_cpu
-    other = lambda values, tiles: real(values, tiles).flip(0)  # noqa: E731
-    monkeypatch.setattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu", other)
-    assert not int4_many.readable()
