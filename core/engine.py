@@ -369,7 +369,7 @@ def load(
     )  # fmt: skip
     if isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 1:
         raise ModelError(f"max_rows is how many rows are decoded at a time, at least 1, got {max_rows!r}")
-    compile_kernels()
+    compile_kernels(device)
     made = plugins().load_model(spec)
     loaded, runner = made if made is not None else (load_model(spec), None)
     from .model.runner import compiled, make_runner  # only now: loading has its own way of importing transformers

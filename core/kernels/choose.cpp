@@ -33,7 +33,7 @@ float least_by_bins(const float *x, int64_t columns, int64_t k) {
 void best_of(const float *x, int64_t columns, int64_t k, const float *maxima, float *top, int64_t *at) {
     const int64_t blocks = columns / WIDTH;
     const bool by_maxima = 2 * k <= blocks;
-    const float least = by_maxima           ? least_by_maxima(maxima, blocks, k)
+    const float least = by_maxima         ? least_by_maxima(maxima, blocks, k)
                         : columns > SMALL ? least_by_bins(x, columns, k)
                                           : -INFINITY;
     std::vector<uint64_t> better;
@@ -83,7 +83,8 @@ void choose_best(const float *values, int64_t rows, int64_t columns, int64_t k, 
     });
 }
 
-// -- few candidates, best first: weights [rows, count] -----------------------------------------------------------------
+// -- few candidates, best first: weights [rows, count]
+// -----------------------------------------------------------------
 
 // keep [rows, count]: above which lies less than a share of the mass, rounded to float32, and the `least` best.
 void choose_keep_share(const double *weights, int64_t rows, int64_t count, float share, int64_t least, uint8_t *keep) {

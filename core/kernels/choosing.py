@@ -107,7 +107,7 @@ class Choosing:
         values = values.contiguous()
         rows, columns = values.shape
         seen = _room(values) if look is None else look
-        top, at = torch.empty(rows, k), torch.empty(rows, k, dtype=torch.int64)
+        top, at = values.new_empty(rows, k), values.new_empty(rows, k, dtype=torch.int64)
         self._best(
             values.data_ptr(), rows, columns, k, seen.maxima.data_ptr(), seen.ends.data_ptr(), look is not None,
             top.data_ptr(), at.data_ptr(), native.threads(),
@@ -123,8 +123,8 @@ class Choosing:
         values = values.contiguous()
         rows, columns = values.shape
         seen = _room(values) if look is None else look
-        probs, sums = torch.empty_like(values), torch.empty(rows, -(-columns // WIDTH), dtype=torch.float64)
-        facts = torch.empty(rows, 3, dtype=torch.float64)
+        probs, sums = torch.empty_like(values), _sums(values)
+        facts = values.new_empty(rows, 3, dtype=torch.float64)
         self._shares(
             values.data_ptr(), rows, columns, seen.maxima.data_ptr(), seen.ends.data_ptr(), look is not None,
             probs.data_ptr(), sums.data_ptr(), facts.data_ptr(), native.threads(),
@@ -142,8 +142,8 @@ class Choosing:
         """
         rows, columns = logits.shape
         share, whole, slack, best = (each.contiguous() for each in (share, whole, slack, best))
-        counts, members = (torch.empty(rows, size, dtype=torch.int64) for size in (4, MOST_NEAR))
-        edges, sums = torch.empty(rows, 2), torch.empty(rows, -(-columns // WIDTH), dtype=torch.float64)
+        counts, members = (logits.new_empty(rows, size, dtype=torch.int64) for size in (4, MOST_NEAR))
+        edges, sums = logits.new_empty(rows, 2), _sums(logits)
         self._nucleus(
             logits.data_ptr(), probs.data_ptr(), rows, columns, share.data_ptr(), whole.data_ptr(), slack.data_ptr(),
             best.data_ptr(), ends.data_ptr(), guesses, sums.data_ptr(), MOST_NEAR, members.data_ptr(),
@@ -160,7 +160,7 @@ class Choosing:
         not left all the same. All contiguous.
         """
         rows, columns = logits.shape
-        at, apart = torch.empty(rows, 1, dtype=torch.int64), torch.empty(rows, 1, dtype=torch.float64)
+        at, apart = (logits.new_empty(rows, 1, dtype=dtype) for dtype in (torch.int64, torch.float64))
         removed = 0 if without is None else without.shape[1]
         self._position(
             logits.data_ptr(), probs.data_ptr(), sums.data_ptr(), rows, columns,
@@ -180,7 +180,7 @@ class Choosing:
         values, uniform = values.contiguous(), uniform.contiguous()
         rows, columns = values.shape
         seen = _room(values) if look is None else look
-        at, sure = torch.empty(rows, 1, dtype=torch.int64), torch.empty(rows, 1, dtype=torch.bool)
+        at, sure = (values.new_empty(rows, 1, dtype=dtype) for dtype in (torch.int64, torch.bool))
         self._draw(
             values.data_ptr(), rows, columns, seen.maxima.data_ptr(), seen.ends.data_ptr(), look is not None,
             uniform.data_ptr(), rough, coarse, at.data_ptr(), sure.data_ptr(), native.threads(),
@@ -193,7 +193,7 @@ class Choosing:
         And the ``least`` best.
         """
         weights = weights.contiguous()
-        keep = torch.empty(weights.shape, dtype=torch.bool)
+        keep = torch.empty_like(weights, dtype=torch.bool)
         self._keep_share(weights.data_ptr(), *weights.shape, share, least, keep.data_ptr())
         return keep
 
@@ -203,7 +203,7 @@ class Choosing:
         weights: float64 [R, n], finite, and one of each row above 0; uniform: float64 [R, 1].
         """
         weights, ids, uniform = weights.contiguous(), ids.contiguous(), uniform.contiguous()
-        tokens = torch.empty(len(weights), 1, dtype=torch.int64)
+        tokens = ids.new_empty(len(weights), 1)
         self._among(weights.data_ptr(), ids.data_ptr(), *weights.shape, uniform.data_ptr(), tokens.data_ptr())
         return tokens
 
@@ -221,7 +221,11 @@ def _of(library: ctypes.CDLL) -> Choosing:
 
 def _room(values: Tensor) -> Look:
     rows, columns = values.shape
-    return Look(torch.empty(rows, columns // WIDTH), torch.empty(rows, 2))
+    return Look(values.new_empty(rows, columns // WIDTH), values.new_empty(rows, 2))
+
+
+def _sums(values: Tensor) -> Tensor:
+    return values.new_empty(len(values), -(-values.shape[1] // WIDTH), dtype=torch.float64)
 
 
 __all__ = ["NOT_FOUND", "ROUGH", "SURE", "WIDTH", "Choosing", "Ends", "Look", "choosing"]

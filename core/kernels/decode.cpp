@@ -2,14 +2,17 @@
 //
 // T is the dtype of the activations, which lie densely, a row behind the other. Arithmetic is float32, rounded to T
 // where transformers' forward rounds: in float32 the two agree to a few ulps, in bfloat16 but for the order of sums. A
-// row's numbers do not depend on the other rows. All sizes are multiples of LANES.
+// row's numbers do not depend on the other rows. All sizes are multiples of LANES, those of heads of two of them.
+
+#include <vector>
 
 #include "vectors.h"
 
 namespace {
 
 // Llama's RMSNorm of one row.
-template <class T> void norm(const T *x, const T *weight, float eps, int64_t size, T *out) {
+template <class T>
+void norm(const T *x, const T *weight, float eps, int64_t size, T *out) {
     vec squares = {};
     for (int64_t i = 0; i < size; i += LANES) squares += load(x + i) * load(x + i);
     const float scale = 1.0f / std::sqrt(sum(squares) / size + eps);
@@ -17,7 +20,8 @@ template <class T> void norm(const T *x, const T *weight, float eps, int64_t siz
 }
 
 // One head, turned by its position's angles: cosines, and behind them the signed sines of what the other half adds.
-template <class T> void turn(const T *x, const T *angles, int64_t dim, T *out) {
+template <class T>
+void turn(const T *x, const T *angles, int64_t dim, T *out) {
     for (int64_t i = 0; i < dim; i += LANES) {
         const int64_t other = i < dim / 2 ? i + dim / 2 : i - dim / 2;
         const vec own = rounded<T>(load(x + i) * load(angles + i));
@@ -30,8 +34,8 @@ template <class T> void turn(const T *x, const T *angles, int64_t dim, T *out) {
 // What the layers of a model have in common, and one layer's own.
 struct Heads {
     int64_t queries, keys, dim;
-    int64_t window;              // keys that a query sees, itself included; 0 for all
-    int64_t turned;              // whether it rotates
+    int64_t window;               // keys that a query sees, itself included; 0 for all
+    int64_t turned;               // whether it rotates
     const void *q_norm, *k_norm;  // [dim], or null
     float eps, scaling;
 };
@@ -39,18 +43,19 @@ struct Heads {
 // Of one pass, for all its layers.
 struct Pass {
     int64_t rows;
-    const int64_t *positions;                // [rows]: where each row's token lies in its slot
-    int64_t slot, position;                  // how many elements of the cache one of them takes
-    const void *angles;                      // [positions, 2, dim]
-    int64_t covered;                         // positions that it has
-    float *scores;                           // room for [rows, queries, longest]
-    int64_t longest;                         // a multiple of LANES, no less than the keys of any row in use
+    const int64_t *positions;  // [rows]: where each row's token lies in its slot
+    int64_t slot, position;    // how many elements of the cache one of them takes
+    const void *angles;        // [positions, 2, dim]
+    int64_t covered;           // positions that it has
+    float *scores;             // room for [rows, queries, longest]
+    int64_t longest;           // a multiple of LANES, no less than the keys of any row in use
     int64_t threads;
 };
 
 namespace {
 
-constexpr int64_t ALONE = 256;  // keys, of all heads and rows, that are not worth a second thread
+constexpr int64_t MOST_DIM = 512;  // of a head
+constexpr int64_t ALONE = 256;     // keys, of all heads and rows, that are not worth a second thread
 
 // GROUP query heads of one key head over `count` keys, and what they take from the values.
 template <class T, int GROUP>
@@ -103,7 +108,7 @@ void attend_one(const Heads &heads, const Pass &pass, const T *states, T *slot, 
     const int64_t dim = heads.dim, group = heads.queries / heads.keys;
     const int64_t known = position < pass.covered ? position : pass.covered - 1;  // an idle slot may lie beyond
     const T *angles = static_cast<const T *>(pass.angles) + known * 2 * dim;
-    T normed[dim], turned[dim];
+    T normed[MOST_DIM], turned[MOST_DIM];
     const auto placed = [&](const T *x, const void *weight) {
         if (weight) {
             norm(x, static_cast<const T *>(weight), heads.eps, dim, normed);
@@ -117,29 +122,39 @@ void attend_one(const Heads &heads, const Pass &pass, const T *states, T *slot, 
     std::memcpy(key, placed(states + (heads.queries + head) * dim, heads.k_norm), dim * sizeof(T));
     std::memcpy(key + heads.keys * dim, states + (heads.queries + heads.keys + head) * dim, dim * sizeof(T));
 
-    float q[group * dim];
+    std::vector<float> q(group * dim);
     for (int64_t g = 0; g < group; g++) {
         const T *query = placed(states + (head * group + g) * dim, heads.q_norm);
-        for (int64_t i = 0; i < dim; i += LANES) store(q + g * dim + i, load(query + i) * heads.scaling);
+        for (int64_t i = 0; i < dim; i += LANES) store(&q[g * dim + i], load(query + i) * heads.scaling);
     }
     const int64_t end = position < pass.longest ? position + 1 : pass.longest;
     const int64_t begin = heads.window && end > heads.window ? end - heads.window : 0;
     const T *keys = slot + begin * pass.position + head * dim;
     for (int64_t g = 0; g < group;) {
         const auto some = [&](auto &part) {
-            part(heads, q + g * dim, keys, pass.position, end - begin, scores + g * pass.longest, pass.longest,
+            part(heads, &q[g * dim], keys, pass.position, end - begin, scores + g * pass.longest, pass.longest,
                  out + g * dim);
         };
         switch (group - g) {
-            case 1: some(over<T, 1>); g += 1; break;
-            case 2: some(over<T, 2>); g += 2; break;
-            case 3: some(over<T, 3>); g += 3; break;
+            case 1:
+                some(over<T, 1>);
+                g += 1;
+                break;
+            case 2:
+                some(over<T, 2>);
+                g += 2;
+                break;
+            case 3:
+                some(over<T, 3>);
+                g += 3;
+                break;
             default: some(over<T, 4>); g += 4;
         }
     }
 }
 
-template <class T> void attend(const Heads &heads, const Pass &pass, const T *mixed, T *cache, T *out) {
+template <class T>
+void attend(const Heads &heads, const Pass &pass, const T *mixed, T *cache, T *out) {
     const int64_t all_heads = heads.queries + 2 * heads.keys, group = heads.queries / heads.keys;
     const int64_t tasks = pass.rows * heads.keys;
     const int64_t threads = tasks > 1 && tasks * pass.longest > ALONE ? pass.threads : 1;
@@ -157,7 +172,8 @@ void add_and_norm(T *stream, const T *x, const T *weight, float eps, int64_t row
     for (int64_t row = 0; row < rows; row++) norm(stream + row * size, weight, eps, size, out + row * size);
 }
 
-template <class T> void gate(const T *both, int64_t rows, int64_t size, int64_t threads, T *out) {
+template <class T>
+void gate(const T *both, int64_t rows, int64_t size, int64_t threads, T *out) {
 #pragma omp parallel for num_threads(threads) if (threads > 1 && rows > 1)
     for (int64_t row = 0; row < rows; row++) {
         const T *gates = both + row * 2 * size, *up = gates + size;
@@ -170,18 +186,18 @@ template <class T> void gate(const T *both, int64_t rows, int64_t size, int64_t 
 
 }  // namespace
 
-#define FOR(T, name)                                                                                                   \
-    /* stream += x, where there is one; out: its norm. [rows, size] each. */                                           \
-    void add_and_norm_##name(T *stream, const T *x, const T *weight, float eps, int64_t rows, int64_t size, T *out) {  \
-        add_and_norm(stream, x, weight, eps, rows, size, out);                                                         \
-    }                                                                                                                  \
-    /* mixed [rows, queries + 2 * keys, dim]; cache [slots, positions, 2 * keys, dim]; out [rows, queries, dim]. */    \
-    void attend_##name(const Heads *heads, const Pass *pass, const T *mixed, T *cache, T *out) {                       \
-        attend(*heads, *pass, mixed, cache, out);                                                                      \
-    }                                                                                                                  \
-    /* both [rows, 2 * size], gates and what they let through; out [rows, size]. */                                    \
-    void gate_##name(const T *both, int64_t rows, int64_t size, int64_t threads, T *out) {                             \
-        gate(both, rows, size, threads, out);                                                                          \
+#define FOR(T, name)                                                                                                  \
+    /* stream += x, where there is one; out: its norm. [rows, size] each. */                                          \
+    void add_and_norm_##name(T *stream, const T *x, const T *weight, float eps, int64_t rows, int64_t size, T *out) { \
+        add_and_norm(stream, x, weight, eps, rows, size, out);                                                        \
+    }                                                                                                                 \
+    /* mixed [rows, queries + 2 * keys, dim]; cache [slots, positions, 2 * keys, dim]; out [rows, queries, dim]. */   \
+    void attend_##name(const Heads *heads, const Pass *pass, const T *mixed, T *cache, T *out) {                      \
+        attend(*heads, *pass, mixed, cache, out);                                                                     \
+    }                                                                                                                 \
+    /* both [rows, 2 * size], gates and what they let through; out [rows, size]. */                                   \
+    void gate_##name(const T *both, int64_t rows, int64_t size, int64_t threads, T *out) {                            \
+        gate(both, rows, size, threads, out);                                                                         \
     }
 
 extern "C" {

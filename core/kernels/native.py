@@ -12,6 +12,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,26 @@ THREADED = (("-fopenmp",), ())
 """Tried in turn: without OpenMP a kernel has one thread."""
 PATIENCE = 120.0
 """Seconds for the compiler."""
+LANES = 16
+"""Numbers that they take at a time, as vectors.h has it."""
+DIGEST = 32
+"""Bytes behind a library that say whether it is whole: to load a part of one ends the process."""
 
 
 @dataclass(frozen=True)
 class Native:
-    """The library, and where it lies; or else None, and why."""
+    """The library, and where it lies; or else None, and why. ``kept``: the next start finds it."""
 
     library: ctypes.CDLL | None
     note: str
+    kept: bool = False
 
 
 _found: Native | None = None
 _looking = threading.Lock()
+
+
+# -- what there is -----------------------------------------------------------------------------------------------------
 
 
 def library() -> ctypes.CDLL | None:
@@ -58,8 +67,11 @@ def library() -> ctypes.CDLL | None:
 
 def function(name: str, *takes: Any) -> Any:
     """A kernel that takes arguments of these ctypes, of a library that is there."""
-    made = library()
-    assert made is not None
+    return _function(library(), name, takes)
+
+
+@lru_cache(maxsize=64)
+def _function(made: ctypes.CDLL, name: str, takes: tuple[Any, ...]) -> Any:
     own = made[name]  # a new object each time: its types are nobody else's
     own.argtypes, own.restype = list(takes), None
     return own
@@ -68,45 +80,60 @@ def function(name: str, *takes: Any) -> Any:
 def found(told: Callable[[float], None] = lambda part: None) -> Native:
     """Looks, and compiles, once a process. ``told``: is called with the part of the compiling that is done."""
     global _found
-    with _looking:
-        if _found is None:
-            _found = _look(told)
-        return _found
+    if _found is None:
+        with _looking:
+            if _found is None:
+                _found = _look(told)
+    return _found
 
 
 def is_to_be_compiled() -> bool:
     """Whether asking for the library will take seconds."""
-    compiler = _compiler()
-    return _found is None and _unfit() is None and compiler is not None and not _place(compiler).is_file()
-
-
-@cache
-def threads_of_kernels() -> bool:
-    """Whether a kernel may have several threads: they are then torch's own.
-
-    A process with two OpenMPs has two teams, which take the processor from one another.
-    """
-    try:
-        mapped = Path("/proc/self/maps").read_text("ascii", "replace")
-    except OSError:
+    if _found is not None or _unfit() is not None:
         return False
-    files = {line.rsplit("/", 1)[-1] for line in mapped.splitlines() if "/" in line}
-    return len([name for name in files if name.startswith(("libgomp", "libomp", "libiomp"))]) <= 1
+    compiler, folder = _compiler(), _folder()
+    return compiler is not None and (folder is None or not (folder / _name(compiler)).is_file())
 
 
 def threads() -> int:
     """How many threads a kernel is to use now."""
-    return torch.get_num_threads() if threads_of_kernels() else 1
+    return torch.get_num_threads() if has_threads() else 1
+
+
+def has_threads() -> bool:
+    """Whether a kernel may have several threads: they are then torch's own.
+
+    A process with two OpenMPs has two teams, which take the processor from one another.
+    """
+    made = library()
+    return made is not None and _one_team(made)
+
+
+@lru_cache(maxsize=4)
+def _one_team(made: ctypes.CDLL) -> bool:
+    torchs = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        teams = [ctypes.cast(each.omp_get_max_threads, ctypes.c_void_p) for each in (made, ctypes.CDLL(str(torchs)))]
+    except (OSError, AttributeError):
+        return False
+    return teams[0].value == teams[1].value
+
+
+# -- making it ---------------------------------------------------------------------------------------------------------
 
 
 def _look(told: Callable[[float], None]) -> Native:
-    unfit, compiler = _unfit(), _compiler()
-    if unfit is not None or compiler is None:
-        return Native(None, unfit or "there is no C++ compiler (CXX, c++, g++, clang++)")
+    unfit = _unfit()
+    if unfit is not None:
+        return Native(None, unfit)
+    compiler = _compiler()
+    if compiler is None:
+        asked = os.environ.get("CXX") or ", ".join(COMPILERS)
+        return Native(None, f"there is no C++ compiler (looked for {asked})")
     try:
         return _kept(compiler, told)
     except (OSError, subprocess.SubprocessError) as error:
-        return Native(None, f"{compiler} did not make a library of them: {_told(error)}")
+        return Native(None, f"{shlex.join(compiler)} did not make a library of them: {_told(error)}")
 
 
 def _unfit() -> str | None:
@@ -120,41 +147,71 @@ def _unfit() -> str | None:
     return None
 
 
-def _compiler() -> str | None:
-    """The path of the compiler."""
+def _compiler() -> tuple[str, ...] | None:
+    """The compiler's words: CXX may have several of them."""
     named = os.environ.get("CXX")
-    return next((path for name in ((named,) if named else COMPILERS) if (path := shutil.which(name))), None)
+    for words in [tuple(shlex.split(named))] if named else [(name,) for name in COMPILERS]:
+        if words and (path := shutil.which(words[0])) is not None:
+            return path, *words[1:]
+    return None
 
 
-def _place(compiler: str) -> Path:
-    """Where the library of this compiler is kept."""
-    return cache_folder() / "native" / f"{_key(compiler)}.so"
+def _folder() -> Path | None:
+    """Where libraries are kept; None for somebody without a home."""
+    try:
+        return cache_folder() / "native"
+    except RuntimeError:
+        return None
 
 
-def _kept(compiler: str, told: Callable[[float], None]) -> Native:
-    """The library of the cache folder, made where it is not there, or where what is there cannot be loaded."""
-    place = _place(compiler)
-    with suppress(OSError):
-        return Native(ctypes.CDLL(str(place)), str(place))
+def _kept(compiler: Sequence[str], told: Callable[[float], None]) -> Native:
+    """The library of the cache folder, made where it is not there, or where what is there is not to be loaded."""
+    folder, name = _folder(), _name(compiler)
+    if folder is not None and (made := _loaded(folder / name)) is not None:
+        return Native(made, str(folder / name), kept=True)
     with tempfile.TemporaryDirectory(prefix="logitmill-") as room:
-        made = Path(room) / place.name
-        _compile(compiler, made, told)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            own = place.with_name(f"{place.name}.{os.getpid()}")
-            shutil.copyfile(made, own)
-            own.replace(place)  # whole or not at all, also where two processes make it at once
-        except OSError:  # the cache cannot be written: this process has them, and the next one compiles again
-            return Native(ctypes.CDLL(str(made)), "compiled anew: the cache folder cannot be written")
-    return Native(ctypes.CDLL(str(place)), str(place))
+        new = Path(room) / name
+        _compile(compiler, new, told)
+        with suppress(OSError):  # a cache that cannot be written, or that nothing may be run from
+            if folder is not None:
+                _keep(new, folder / name)
+                return Native(ctypes.CDLL(str(folder / name)), str(folder / name), kept=True)
+        return Native(ctypes.CDLL(str(new)), "for this process alone: the cache folder cannot be used")
 
 
-def _compile(compiler: str, made: Path, told: Callable[[float], None]) -> None:
+def _loaded(place: Path) -> ctypes.CDLL | None:
+    """The library at ``place``, if it is whole, and nobody else could have put it there."""
+    try:
+        stat, data = place.stat(), place.read_bytes()
+        own = stat.st_uid in (0, os.getuid()) and not stat.st_mode & 0o022
+        whole = hashlib.sha256(data[:-DIGEST]).digest() == data[-DIGEST:]
+        return ctypes.CDLL(str(place)) if own and whole else None
+    except OSError:
+        return None
+
+
+def _keep(made: Path, place: Path) -> None:
+    """A copy of ``made`` with its digest at ``place``: whole or not at all, also where two processes do it at once."""
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data = made.read_bytes()
+    handle, part = tempfile.mkstemp(dir=place.parent, prefix=place.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data + hashlib.sha256(data).digest())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(part).replace(place)
+    except OSError:
+        Path(part).unlink()
+        raise
+
+
+def _compile(compiler: Sequence[str], made: Path, told: Callable[[float], None]) -> None:
     """Each source by itself, all at once, and the library of them. Raises what the last way of THREADED raises."""
     for number, threaded in enumerate(THREADED, 1):
+        command = [*compiler, *FLAGS, *threaded]
         try:
-            objects = _objects([compiler, *FLAGS, *threaded], made.parent, told)
-            _run([compiler, *FLAGS, *threaded, "-shared", *objects, "-o", str(made)])
+            _run([*command, "-shared", *_objects(command, made.parent, told), "-o", str(made)])
         except subprocess.SubprocessError:
             if number == len(THREADED):
                 raise
@@ -176,15 +233,17 @@ def _objects(command: Sequence[str], folder: Path, told: Callable[[float], None]
 
 
 def _run(command: Sequence[str]) -> None:
-    subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE, check=True
+    )  # fmt: skip
 
 
-def _key(compiler: str) -> str:
-    """20 hex digits that differ where another library would be made."""
-    stat = Path(compiler).resolve().stat()
-    facts = [str((FLAGS, THREADED)), compiler, str((stat.st_size, stat.st_mtime_ns)), platform.machine(), _processor()]
+def _name(compiler: Sequence[str]) -> str:
+    """A file's name that differs where another library would be made."""
+    stat = Path(compiler[0]).resolve().stat()
+    facts = [str((FLAGS, THREADED)), *compiler, str((stat.st_size, stat.st_mtime_ns)), platform.machine(), _processor()]
     files = [file.read_bytes() for file in sorted((*FOLDER.glob("*.cpp"), *FOLDER.glob("*.h")))]
-    return hashlib.sha256(b"\0".join([*map(str.encode, facts), *files])).hexdigest()[:20]
+    return hashlib.sha256(b"\0".join([*map(str.encode, facts), *files])).hexdigest()[:20] + ".so"
 
 
 def _processor() -> str:
@@ -203,4 +262,4 @@ def _told(error: Exception) -> str:
     return lines[0] if lines else str(error)
 
 
-__all__ = ["Native", "found", "function", "is_to_be_compiled", "library", "threads"]
+__all__ = ["Native", "found", "function", "has_threads", "is_to_be_compiled", "library", "threads"]

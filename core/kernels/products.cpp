@@ -12,13 +12,15 @@
 namespace {
 
 constexpr int TILE = 8, SUMS = 16;  // rows that one reading of a weight serves; vectors that are summed at a time
-constexpr int GROUP = 32;  // inputs that share a scale
-constexpr int BLOCK = 64;  // outputs that torch's layout of 4 bits keeps together
+constexpr int GROUP = 32;           // inputs that share a scale
+constexpr int BLOCK = 64;           // outputs that torch's layout of 4 bits keeps together
 constexpr int HALF = BLOCK / 2;
 
-// -- weights of 4 bits -------------------------------------------------------------------------------------------------
+// -- weights of 4 bits
+// -------------------------------------------------------------------------------------------------
 
-constexpr int DISTANCE = 2048;  // bytes that are asked for ahead: a processor left alone reads at two thirds of the speed
+constexpr int DISTANCE =
+    2048;  // bytes that are asked for ahead: a processor left alone reads at two thirds of the speed
 constexpr int GROUPS_AHEAD = 2;
 
 // Activations of some rows: x [rows, size] in float32, and the sums of each group of a row, [rows, groups].
@@ -89,7 +91,8 @@ void int4_tile(const Inputs &in, int64_t first, const uint8_t *packed, const uin
     }
 }
 
-// -- weights of 16 bits ------------------------------------------------------------------------------------------------
+// -- weights of 16 bits
+// ------------------------------------------------------------------------------------------------
 
 constexpr int AHEAD = 8;  // outputs whose weights are asked for before they are read
 
@@ -122,15 +125,16 @@ void bfloat16_tile(const vec *x, const bfloat16 *weight, const bfloat16 *bias, i
     constexpr int SIDE = SUMS / ROWS < 8 ? SUMS / ROWS : 8;
     const auto from = [&](int64_t at) { return bias ? bias + at : nullptr; };
     int64_t at = first;
-    for (; at + SIDE <= last; at += SIDE)
-        dots<ROWS, SIDE>(x, weight + at * inputs, from(at), inputs, size, out + at);
+    for (; at + SIDE <= last; at += SIDE) dots<ROWS, SIDE>(x, weight + at * inputs, from(at), inputs, size, out + at);
     for (; at < last; at++) dots<ROWS, 1>(x, weight + at * inputs, from(at), inputs, size, out + at);
 }
 
-// -- any number of rows ------------------------------------------------------------------------------------------------
+// -- any number of rows
+// ------------------------------------------------------------------------------------------------
 
 // Calls task(their number as a type, the first of them) for each tile of rows.
-template <class Task, int ROWS = TILE> void tiles(int64_t rows, const Task &task, int64_t first = 0) {
+template <class Task, int ROWS = TILE>
+void tiles(int64_t rows, const Task &task, int64_t first = 0) {
     for (; first + ROWS <= rows; first += ROWS) task(std::integral_constant<int, ROWS>(), first);
     if constexpr (ROWS > 1)
         if (first < rows) tiles<Task, ROWS - 1>(rows, task, first);
@@ -169,8 +173,8 @@ void product_bfloat16(const bfloat16 *x, const bfloat16 *weight, const bfloat16 
     for (int64_t piece = 0; piece < pieces; piece++) {
         const int64_t begin = piece * PIECE, end = begin + PIECE < size ? begin + PIECE : size;
         tiles(rows, [&](auto tile, int64_t first) {
-            bfloat16_tile<decltype(tile)::value>(wide.data() + first * inputs / LANES, weight, bias, inputs, size, begin, end,
-                                                 out + first * size);
+            bfloat16_tile<decltype(tile)::value>(wide.data() + first * inputs / LANES, weight, bias, inputs, size,
+                                                 begin, end, out + first * size);
         });
     }
 }

@@ -1,7 +1,7 @@
 // What rows hold already: how often each token, what that costs it, and where the end of a row stood before.
 //
-// tokens [rows, longest] with `stride` from one row to the next; -1 behind a row's length, where what is told is told of
-// token 0.
+// tokens [rows, longest] with `stride` from one row to the next; -1 behind a row's length, where what is told is told
+// of token 0.
 
 #include <algorithm>
 #include <cstdint>
@@ -25,14 +25,15 @@ constexpr float LARGEST = std::numeric_limits<float>::max();
 
 extern "C" {
 
-// counts [2, rows, longest]: how often the token at a place stands in its row's prompt, and how often behind that, up to
-// `lengths`. Returns how many tokens are none of the vocabulary of `size`, whose counts are 0.
+// counts [2, rows, longest]: how often the token at a place stands in its row's prompt, and how often behind that, up
+// to `lengths`. Returns how many tokens are none of the vocabulary of `size`, whose counts are 0.
 int64_t repeats_count(const int64_t *tokens, int64_t rows, int64_t longest, int64_t stride, const int64_t *prompts,
                       const int64_t *lengths, int64_t size, int32_t *counts, int64_t threads) {
     int64_t odd = 0;
 #pragma omp parallel for num_threads(threads) reduction(+ : odd) if (threads > 1 && rows > 1)
     for (int64_t row = 0; row < rows; row++) {
-        static thread_local std::vector<int32_t> table;  // in the prompt and behind it, by token: zeros between two uses
+        static thread_local std::vector<int32_t>
+            table;  // in the prompt and behind it, by token: zeros between two uses
         if (int64_t(table.size()) < 2 * size) table.resize(2 * size);
         const int64_t *own = tokens + row * stride;
         int32_t *given = counts + row * longest, *made = given + rows * longest;
@@ -74,7 +75,8 @@ void repeats_less(const float *logits, int64_t count, const int32_t *first, cons
 }
 
 // Where a row's last token stood before, and how many tokens up to there equal those up to the end: none before the
-// place `low`, and `farthest` at least are looked at. found [3, room]: rows, places and runs. Returns how many there are.
+// place `low`, and `farthest` at least are looked at. found [3, room]: rows, places and runs. Returns how many there
+// are.
 int64_t repeats_runs(const int64_t *tokens, int64_t rows, int64_t stride, const int64_t *lengths, const int64_t *lows,
                      int64_t farthest, int64_t room, int64_t *found) {
     const int64_t reach = (farthest + CHUNK - 1) / CHUNK * CHUNK;

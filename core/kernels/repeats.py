@@ -47,7 +47,7 @@ class Repeats:
         Behind a row's length it is told of token 0. prompts and lengths: int64 [R, 1].
         """
         tokens, prompts, lengths = _rows(tokens), prompts.contiguous(), lengths.contiguous()
-        counts = torch.empty(2, *tokens.shape, dtype=torch.int32)
+        counts = tokens.new_empty(2, *tokens.shape, dtype=torch.int32)
         odd = self._count(
             tokens.data_ptr(), *tokens.shape, tokens.stride(0), prompts.data_ptr(), lengths.data_ptr(), size,
             counts.data_ptr(), native.threads(),
@@ -61,19 +61,22 @@ class Repeats:
 
         ``counts``: one or two of int32 [R, n], which together are the occurrences.
         """
-        logits, new, (first, second) = logits.contiguous(), torch.empty(logits.shape), _one_or_two(counts)
+        logits, (first, second) = logits.contiguous(), _one_or_two(counts)
+        new = torch.empty_like(logits)
         self._repetition(logits.data_ptr(), logits.numel(), first, second, penalty, new.data_ptr())
         return new
 
     def less(self, logits: Tensor, counts: Sequence[Tensor], value: float, once: bool) -> Tensor:
         """The same, less ``value`` for each occurrence, or for all of them ``once``."""
-        logits, new, (first, second) = logits.contiguous(), torch.empty(logits.shape), _one_or_two(counts)
+        logits, (first, second) = logits.contiguous(), _one_or_two(counts)
+        new = torch.empty_like(logits)
         self._less(logits.data_ptr(), logits.numel(), first, second, value, once, new.data_ptr())
         return new
 
     def dearest(self, spots: Tensor, costs: Tensor) -> Tensor:
         """float32 [n]: the largest of the costs (float32 [n], 0 or more) that are at the same spot (int64 [n])."""
-        spots, costs, found = spots.contiguous(), costs.contiguous(), torch.empty(costs.shape)
+        spots, costs = spots.contiguous(), costs.contiguous()
+        found = torch.empty_like(costs)
         self._dearest(spots.data_ptr(), costs.data_ptr(), len(spots), found.data_ptr())
         return found
 
@@ -84,7 +87,7 @@ class Repeats:
         lengths and low: int64 [R, 1].
         """
         tokens, lengths, low = _rows(tokens), lengths.contiguous(), low.contiguous()
-        found = torch.empty(3, tokens.numel(), dtype=torch.int64)
+        found = tokens.new_empty(3, tokens.numel())
         count = self._runs(
             tokens.data_ptr(), len(tokens), tokens.stride(0), lengths.data_ptr(), low.data_ptr(), farthest,
             tokens.numel(), found.data_ptr(),

@@ -20,9 +20,9 @@ inline vec larger(vec a, vec b) { return a > b ? a : b; }
 inline vec smaller(vec a, vec b) { return a < b ? a : b; }
 
 inline float largest(vec x) {
-    x = larger(x, __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
-    x = larger(x, __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
-    x = larger(x, __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+    x = larger(x, SHUFFLED(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+    x = larger(x, SHUFFLED(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+    x = larger(x, SHUFFLED(x, x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
     return x[0] > x[1] ? x[0] : x[1];
 }
 
@@ -42,13 +42,15 @@ inline void put(float *at, vec x, int64_t count) {
 inline int64_t least_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Rows in turn, on several threads where that is worth it.
-template <class Work> void each_row(int64_t rows, int64_t columns, int64_t threads, const Work &work) {
+template <class Work>
+void each_row(int64_t rows, int64_t columns, int64_t threads, const Work &work) {
     const bool many = threads > 1 && rows > 1 && rows * columns > ALONE;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (many)
     for (int64_t row = 0; row < rows; row++) work(row);
 }
 
-// -- a look at all of a row --------------------------------------------------------------------------------------------
+// -- a look at all of a row
+// --------------------------------------------------------------------------------------------
 
 // Writes the largest value of each whole block; `ends`: the least and the largest of all. NaN where NaN is among them.
 inline void look(const float *x, int64_t columns, float *maxima, float *ends) {
@@ -77,7 +79,8 @@ inline void look(const float *x, int64_t columns, float *maxima, float *ends) {
         if (x[i] != x[i]) maxima[i / WIDTH] = NOT_ONE;
 }
 
-// -- the order of columns ----------------------------------------------------------------------------------------------
+// -- the order of columns
+// ----------------------------------------------------------------------------------------------
 
 // The float's order as an unsigned integer's; the zeros are one, and NaN is above all.
 inline uint32_t ascending(float x) {

@@ -7,17 +7,23 @@ namespace {
 typedef float eight __attribute__((vector_size(4 * 8)));
 typedef double wide __attribute__((vector_size(8 * 8)));
 
-// The sum of a vector's lanes, in float64.
-inline double whole_of(vec x) {
-    const eight low = __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7);
-    const eight high = __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15);
-    wide sum = __builtin_convertvector(low, wide) + __builtin_convertvector(high, wide);
-    sum += __builtin_shufflevector(sum, sum, 4, 5, 6, 7, 0, 1, 2, 3);
-    sum += __builtin_shufflevector(sum, sum, 2, 3, 0, 1, 6, 7, 4, 5);
-    return sum[0] + sum[1];
+// The lanes of a vector in float64, the upper half on the lower one.
+inline wide halves_of(vec x) {
+    eight low, high;
+    std::memcpy(&low, &x, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const char *>(&x) + sizeof low, sizeof high);
+    return __builtin_convertvector(low, wide) + __builtin_convertvector(high, wide);
 }
 
-// -- probabilities -----------------------------------------------------------------------------------------------------
+// The sum of a vector's lanes, in float64.
+inline double whole_of(vec x) {
+    const wide all_of_it = halves_of(x);
+    const auto pair = [&](int i) { return (all_of_it[i] + all_of_it[i + 4]) + (all_of_it[i + 2] + all_of_it[i + 6]); };
+    return pair(0) + pair(1);
+}
+
+// -- probabilities
+// -----------------------------------------------------------------------------------------------------
 
 // e^(x - highest). What float32 loses of the difference is as much as ten roundings of a weight: it is put back, to
 // first order, so that each weight is off by two ulps at most.
@@ -29,8 +35,8 @@ inline vec weight(vec x, float highest) {
 
 // Softmax, with its sums by blocks. `facts`: all their sum, the heaviest block's, the best probability. A block's lanes
 // are summed in float32, six columns each, and those in float64. So a block is off by less than five roundings of its
-// own sum and what its weights are off by, 5e-7 of itself: half of what shares.py allows for the heaviest one. Over many
-// blocks the errors, of either sign, leave far less than the 1e-7 of the whole that it allows for those.
+// own sum and what its weights are off by, 5e-7 of itself: half of what shares.py allows for the heaviest one. Over
+// many blocks the errors, of either sign, leave far less than the 1e-7 of the whole that it allows for those.
 void share_out(const float *x, int64_t columns, float highest, float *probs, double *sums, double *facts) {
     const int64_t blocks = (columns + WIDTH - 1) / WIDTH;
     if (!std::isfinite(highest)) {
@@ -53,7 +59,8 @@ void share_out(const float *x, int64_t columns, float highest, float *probs, dou
     }
     const double scale = 1.0 / whole;
     const float narrow = float(scale);
-    for (int64_t i = 0; i < columns; i += LANES) put(probs + i, some(probs + i, columns - i, 0.0f) * narrow, columns - i);
+    for (int64_t i = 0; i < columns; i += LANES)
+        put(probs + i, some(probs + i, columns - i, 0.0f) * narrow, columns - i);
     for (int64_t block = 0; block < blocks; block++) {
         sums[block] *= narrow;  // by what the probabilities are multiplied by
         heaviest = std::max(heaviest, sums[block]);
@@ -63,7 +70,8 @@ void share_out(const float *x, int64_t columns, float highest, float *probs, dou
     facts[2] = narrow;
 }
 
-// -- a draw ------------------------------------------------------------------------------------------------------------
+// -- a draw
+// ------------------------------------------------------------------------------------------------------------
 
 // The first block whose running sum exceeds the target, or the last one; `before`: the sum of those before it.
 inline int64_t block_of(const double *sums, int64_t blocks, double target, double &before) {
@@ -72,8 +80,8 @@ inline int64_t block_of(const double *sums, int64_t blocks, double target, doubl
     return block;
 }
 
-// The first of `count` weights at which the running sum exceeds the target, or the last one; `apart`: how far the target
-// is from any of those sums.
+// The first of `count` weights at which the running sum exceeds the target, or the last one; `apart`: how far the
+// target is from any of those sums.
 inline int64_t place_of(const float *weights, int64_t count, double target, double before, double &apart) {
     int64_t place = -1;
     double until = before;
@@ -103,7 +111,8 @@ bool draw(const float *x, int64_t columns, float highest, double uniform, double
         heaviest = std::max(heaviest, sums[block]);
     }
     const double target = uniform * whole;
-    const int64_t first = block_of(sums.data(), blocks, target, before) * WIDTH, here = least_of(WIDTH, columns - first);
+    const int64_t first = block_of(sums.data(), blocks, target, before) * WIDTH,
+                  here = least_of(WIDTH, columns - first);
     float weights[WIDTH];
     for (int64_t i = 0; i < here; i += LANES)
         store(weights + i, weight(some(x + first + i, here - i, -INFINITY), highest));
@@ -111,21 +120,22 @@ bool draw(const float *x, int64_t columns, float highest, double uniform, double
     return apart > rough * whole + coarse * heaviest;
 }
 
-// -- where a nucleus ends ----------------------------------------------------------------------------------------------
+// -- where a nucleus ends
+// ----------------------------------------------------------------------------------------------
 
-constexpr int64_t EVERY = 512;                           // columns, of which the first LANES are a sample
-constexpr int BINS = 512;                                // of a sample
-constexpr double SPAN = 32.0, STEP = 2.0, TIED = 2e-3;   // nats: below the best, between guesses, that are one guess
-constexpr double MARGIN = 12.0, OVERSHOOT = 0.1;         // how far beyond the cut a guess aims: tokens, and of its error
-constexpr double CROWD = 160.0;                          // tokens that are few enough to be put in order
-constexpr double LEAST = 1e-30, EDGE = 3e-5;             // as in shares.py
+constexpr int64_t EVERY = 512;                          // columns, of which the first LANES are a sample
+constexpr int BINS = 512;                               // of a sample
+constexpr double SPAN = 32.0, STEP = 2.0, TIED = 2e-3;  // nats: below the best, between guesses, that are one guess
+constexpr double MARGIN = 12.0, OVERSHOOT = 0.1;        // how far beyond the cut a guess aims: tokens, and of its error
+constexpr double CROWD = 160.0;                         // tokens that are few enough to be put in order
+constexpr double LEAST = 1e-30, EDGE = 3e-5;            // as in shares.py
 
 struct Nucleus {
     const float *logits, *probs;
     int64_t columns;
     float highest;
     double whole, share;
-    double at = 0.0, slope = 0.0;  // a guess of the logarithm of the probability at the cut, and the mass a nat there
+    double at = 0.0, slope = 0.0;   // a guess of the logarithm of the probability at the cut, and the mass a nat there
     float low = 0.0f, high = 0.0f;  // what the probabilities near the cut lie between
 
     // From a sample of what lies below the cut, since that is many tokens of little mass each.
@@ -157,8 +167,7 @@ struct Nucleus {
                 const vec own = some(probs + first + i, here - i, 0.0f);
                 part += own > least ? own : vec{};
             }
-            sum += __builtin_convertvector(__builtin_shufflevector(part, part, 0, 1, 2, 3, 4, 5, 6, 7), wide) +
-                   __builtin_convertvector(__builtin_shufflevector(part, part, 8, 9, 10, 11, 12, 13, 14, 15), wide);
+            sum += halves_of(part);
         }
         double all_of_it = 0.0;
         for (int i = 0; i < 8; i++) all_of_it += sum[i];
@@ -216,9 +225,9 @@ struct Nucleus {
 constexpr int64_t SURE = 0, ROUGH = 1, NOT_FOUND = 2;
 
 // Where the mass above a token reaches the share: `members`, the tokens near, in order; `counts`: how sure that is, how
-// many are near, how many of them are in, and how many are in or tie with the last one that is; `edges`: the least logit
-// that is in, and what all more probable ones have; `sums`: of what is in, or where that is not sure, of what is above
-// the members.
+// many are near, how many of them are in, and how many are in or tie with the last one that is; `edges`: the least
+// logit that is in, and what all more probable ones have; `sums`: of what is in, or where that is not sure, of what is
+// above the members.
 void cut(Nucleus &nucleus, float best, double slack, int64_t guesses, double *sums, int64_t most, int64_t *members,
          int64_t *counts, float *edges) {
     counts[0] = NOT_FOUND, counts[1] = counts[2] = counts[3] = 0;
@@ -242,7 +251,8 @@ void cut(Nucleus &nucleus, float best, double slack, int64_t guesses, double *su
     }
     if (in == 0 || in == found) return;
     const int64_t *ends = members + in - 1;
-    if (!(nucleus.probs[ends[0]] < nucleus.high * (1 - EDGE) && nucleus.probs[ends[1]] > nucleus.low * (1 + EDGE))) return;
+    if (!(nucleus.probs[ends[0]] < nucleus.high * (1 - EDGE) && nucleus.probs[ends[1]] > nucleus.low * (1 + EDGE)))
+        return;
     edges[0] = nucleus.logits[ends[0]], edges[1] = nucleus.high;
     const bool rough = std::min(-last, next) < slack / nucleus.whole;
     int64_t tied = in;
@@ -279,14 +289,13 @@ void choose_draw(const float *values, int64_t rows, int64_t columns, float *maxi
 // Of the shares of [rows, columns]: see `cut`. share, whole, slack and best: [rows]; sums [rows, blocks]; members
 // [rows, most]; counts [rows, 4]; edges [rows, 2].
 void choose_nucleus(const float *logits, const float *probs, int64_t rows, int64_t columns, const float *share,
-                    const double *whole, const double *slack, const float *best, const float *ends,
-                    int64_t guesses, double *sums, int64_t most, int64_t *members, int64_t *counts, float *edges,
-                    int64_t threads) {
+                    const double *whole, const double *slack, const float *best, const float *ends, int64_t guesses,
+                    double *sums, int64_t most, int64_t *members, int64_t *counts, float *edges, int64_t threads) {
     each_row(rows, columns, threads, [=](int64_t row) {
-        Nucleus nucleus{logits + row * columns, probs + row * columns, columns, ends[row * 2 + 1], whole[row],
-                        share[row]};
-        cut(nucleus, best[row], slack[row], guesses, sums + row * ((columns + WIDTH - 1) / WIDTH), most, members + row * most,
-            counts + row * 4, edges + row * 2);
+        Nucleus nucleus{
+            logits + row * columns, probs + row * columns, columns, ends[row * 2 + 1], whole[row], share[row]};
+        cut(nucleus, best[row], slack[row], guesses, sums + row * ((columns + WIDTH - 1) / WIDTH), most,
+            members + row * most, counts + row * 4, edges + row * 2);
     });
 }
 
@@ -306,7 +315,8 @@ void choose_position(const float *logits, const float *probs, const double *sums
         for (int64_t i = 0; i < here; i++)
             weights[i] = !floors || logits[first + i] >= floors[row] ? probs[first + i] : 0.0f;
         for (int64_t i = 0; i < removed; i++)
-            if (without[i] == row && without[removed + i] / WIDTH == block) weights[without[removed + i] % WIDTH] = 0.0f;
+            if (without[i] == row && without[removed + i] / WIDTH == block)
+                weights[without[removed + i] % WIDTH] = 0.0f;
         at[row] = first + place_of(weights, here, target, before, nearest);
         apart[row] = whole == whole ? nearest : whole;
     }

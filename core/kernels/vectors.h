@@ -37,7 +37,8 @@ inline vec four_bits(words x) {
     return (vec)_mm512_permutexvar_ps((__m512i)x, (__m512)table);
 }
 
-// -- activations, read as float32 and rounded back: to the nearest, ties to even ---------------------------------------
+// -- activations, read as float32 and rounded back: to the nearest, ties to even
+// ---------------------------------------
 
 inline vec load(const float *at) {
     vec x;
@@ -70,31 +71,44 @@ inline void store(bfloat16 *at, vec x) {
     std::memcpy(at, &narrow, sizeof narrow);
 }
 
-template <class T> inline vec rounded(vec x);
-template <> inline vec rounded<float>(vec x) { return x; }
-template <> inline vec rounded<bfloat16>(vec x) { return (vec)(bits_of_bfloat16(x) << 16); }
+template <class T>
+inline vec rounded(vec x);
+template <>
+inline vec rounded<float>(vec x) {
+    return x;
+}
+template <>
+inline vec rounded<bfloat16>(vec x) {
+    return (vec)(bits_of_bfloat16(x) << 16);
+}
 
-// -- what becomes of them ----------------------------------------------------------------------------------------------
+// -- what becomes of them
+// ----------------------------------------------------------------------------------------------
+
+// Lanes of a and, from LANES on, of b. What Clang has, and GCC since 12, GCC has always had by another name.
+#ifdef __clang__
+#define SHUFFLED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLED(a, b, ...) __builtin_shuffle(a, b, (ints){__VA_ARGS__})
+#endif
 
 // Sums of lanes: each half, quarter ... of a's and behind them those of b's.
-#define HALVED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 inline vec halved8(vec a, vec b) {
-    return HALVED(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
-           HALVED(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    return SHUFFLED(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+           SHUFFLED(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
 }
 inline vec halved4(vec a, vec b) {
-    return HALVED(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
-           HALVED(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    return SHUFFLED(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           SHUFFLED(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
 }
 inline vec halved2(vec a, vec b) {
-    return HALVED(a, b, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
-           HALVED(a, b, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+    return SHUFFLED(a, b, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
+           SHUFFLED(a, b, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
 }
 inline vec halved1(vec a, vec b) {
-    return HALVED(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
-           HALVED(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return SHUFFLED(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+           SHUFFLED(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 }
-#undef HALVED
 
 // The sums of sixteen vectors, one a lane: half the additions and shuffles of one sum after another.
 inline vec sums(const vec *x) {
@@ -115,8 +129,8 @@ inline float most(vec x) {
     return found;
 }
 
-// e^x to an ulp or two; 0 below the least normal number, NaN for NaN. By Cody and Waite's reduction, and the polynomial
-// of Cephes' expf.
+// e^x to an ulp or two; 0 below the least normal number, infinity above 2.4e38, NaN for NaN. By Cody and Waite's
+// reduction, and the polynomial of Cephes' expf.
 inline vec exponential(vec x) {
     const vec least = all(-87.33654f), largest = all(88.37626f);
     vec within = x < least ? least : x;
@@ -131,7 +145,8 @@ inline vec exponential(vec x) {
     value = value * rest + 5.0000001201e-1f;
     value = value * (rest * rest) + rest + 1.0f;
     const vec scaled = (vec)((ints)value + (__builtin_convertvector(whole, ints) << 23));
-    return x < least ? vec{} : scaled;
+    const vec bounded = x > largest ? all(INFINITY) : scaled;
+    return x < least ? vec{} : bounded;
 }
 
 }  // namespace

@@ -21,8 +21,8 @@ from .lean_parts import Norm, Rotary
 from .products import Product
 from .slots import SlotCache, Step
 
-LANES = 16
-"""Numbers that the kernels take at a time: sizes are multiples of it."""
+MOST_DIM = 512
+"""Of a head, as decode.cpp has it."""
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -58,13 +58,12 @@ class NativeLayers:
     """All layers of a model, and the norm behind them. Raises ValueError where the kernels are not for it."""
 
     def __init__(self, layers: Sequence[Layer], last: Norm, inner: int) -> None:
-        weight = last.weight
-        name = NAMES.get(weight.dtype)
-        sizes = (last.size, inner, *(layer.heads.dim for layer in layers))
-        if native.library() is None or name is None or weight.device.type != "cpu":
+        weight, name, dim = last.weight, NAMES.get(last.weight.dtype), layers[0].heads.dim
+        if weight.device.type != "cpu" or name is None or native.library() is None:
             raise ValueError("there are no kernels for its device or its dtype")
-        if any(size % LANES for size in sizes) or layers[0].heads.dim % (2 * LANES):
-            raise ValueError(f"its sizes are no multiples of {LANES}")
+        if last.size % native.LANES or inner % native.LANES or dim % (2 * native.LANES) or dim > MOST_DIM:
+            raise ValueError(f"its sizes are no multiples of {native.LANES}, or its heads too large")
+        self.dtype = weight.dtype
         self.size, self.inner, self.last = last.size, inner, last
         self._layers = layers
         self._heads = [_heads(layer) for layer in layers]
@@ -77,8 +76,8 @@ class NativeLayers:
         rows, whole, threads = len(x), cache.whole, native.threads()
         assert whole is not None
         heads = self._layers[0].heads
-        longest = -(-step.length // LANES) * LANES
-        scores = torch.empty(rows * heads.queries * longest)
+        longest = -(-step.length // native.LANES) * native.LANES
+        scores = x.new_empty(rows * heads.queries * longest, dtype=torch.float32)
         angles = rotary.table  # [1 + positions, 2, dim], of no angle first
         positions = step.positions.contiguous()
         shared = _Pass(

@@ -33,8 +33,9 @@ class Norm:
 
     @property
     def at(self) -> int:
-        """Where its weight lies."""
-        return self.weight.data_ptr()
+        """Where its weight lies on a CPU, in memory of its own."""
+        assert self.mirrored is not None
+        return self.mirrored.data_ptr()
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.mirrored is None or torch.compiler.is_compiling():

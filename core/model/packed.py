@@ -208,8 +208,11 @@ class Int4Linear(QuantizedLinear):
         return made
 
     def product(self) -> Product:
-        own = int4_product(self.packed.contiguous(), self.scales.contiguous())
-        return _biased(self._whole(own or self._torchs()), self.bias)
+        own, torchs = int4_product(self.packed.contiguous(), self.scales.contiguous()), self._torchs()
+        if own is None:
+            return _biased(self._whole(torchs), self.bias)
+        either = lambda x: torchs(x) if torch.compiler.is_compiling() else own(x)  # noqa: E731  # that one it can trace
+        return _biased(self._whole(either), self.bias)
 
     def _torchs(self) -> Product:
         """torch's kernel, which its layout is made for."""

@@ -18,8 +18,7 @@ from ..kernels import native
 from .quantize import GROUP
 
 Product = Callable[[Tensor], Tensor]
-LANES = 16
-"""Inputs come in multiples of it."""
+_TAKES = (*[c_void_p] * 3, *[c_int64] * 4, c_void_p)
 BLOCK = 64
 """Outputs that torch's layout of 4 bits keeps together: the low halves of its bytes are 32 of them, the high halves the
 others. A part of a weight begins and ends at a multiple of it.
@@ -30,22 +29,22 @@ def int4_product(packed: Tensor, scales: Tensor) -> Product | None:
     """What ``torch._weight_int4pack_mm_for_cpu`` gives for ``packed`` and ``scales`` (bfloat16 [groups, out, 2]), but
     for the order of sums: bfloat16 [n, in] to [n, out]. None where there is no kernel, or the layout is another.
     """
-    outputs = scales.shape[1]
-    known = outputs % BLOCK == 0 and native.library() is not None and _layout_is_known()
+    fits = scales.shape[1] % BLOCK == 0 and packed.device.type == "cpu" and packed.is_contiguous()
+    known = fits and scales.is_contiguous() and scales.dtype == torch.bfloat16 and _pays() and _layout_is_known()
     return _int4_product(packed, scales) if known else None
 
 
 def _int4_product(packed: Tensor, scales: Tensor) -> Product:
     outputs = scales.shape[1]
-    call = native.function("product_int4", *[c_void_p] * 3, *[c_int64] * 4, c_void_p)
-    inputs = packed.numel() * 2 // outputs
-    at_packed, at_scales, threads, held = packed.data_ptr(), scales.data_ptr(), native.threads, (packed, scales)
+    inputs, threads = packed.numel() * 2 // outputs, native.threads
+    call = native.function("product_int4", *_TAKES)
+    packed, scales = packed.detach(), scales.detach()  # whose memory stays, wherever the layer's own goes
 
     def product(x: Tensor) -> Tensor:
-        assert held
         x = x.contiguous()
         made = x.new_empty(len(x), outputs)
-        call(x.data_ptr(), at_packed, at_scales, len(x), inputs, outputs, threads(), made.data_ptr())
+        where = x.data_ptr(), packed.data_ptr(), scales.data_ptr()
+        call(*where, len(x), inputs, outputs, threads(), made.data_ptr())
         return made
 
     return product
@@ -54,33 +53,40 @@ def _int4_product(packed: Tensor, scales: Tensor) -> Product:
 def bfloat16_product(weight: Tensor, bias: Tensor | None) -> Product | None:
     """``functional.linear`` with ``weight`` (bfloat16 [out, in]) and ``bias``, summed in float32 and rounded once.
 
-    None where there is no kernel.
+    None where there is no kernel for them.
     """
     outputs, inputs = weight.shape
-    if inputs % LANES or not weight.is_contiguous() or native.library() is None:
+    held = [weight] if bias is None else [weight, bias]
+    fits = all(each.is_contiguous() and each.dtype == torch.bfloat16 and each.device.type == "cpu" for each in held)
+    if inputs % native.LANES or not fits or not _pays():
         return None
-    call = native.function("product_bfloat16", *[c_void_p] * 3, *[c_int64] * 4, c_void_p)
-    threads, held = native.threads, (weight, bias)
-    at_weight, at_bias = weight.data_ptr(), None if bias is None else bias.data_ptr()
+    call, threads = native.function("product_bfloat16", *_TAKES), native.threads
+    weight, bias = weight.detach(), None if bias is None else bias.detach()
 
     def product(x: Tensor) -> Tensor:
-        assert held
         x = x.contiguous()
         made = x.new_empty(len(x), outputs)
-        call(x.data_ptr(), at_weight, at_bias, len(x), inputs, outputs, threads(), made.data_ptr())
+        where = x.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr()
+        call(*where, len(x), inputs, outputs, threads(), made.data_ptr())
         return made
 
     return product
+
+
+def _pays() -> bool:
+    """Whether there are kernels, with all the threads that torch's have."""
+    return native.library() is not None and (native.has_threads() or torch.get_num_threads() == 1)
 
 
 @lru_cache(maxsize=1)
 def _layout_is_known() -> bool:
     """Whether this torch lays 4 bits out on this processor as the kernel reads them."""
     inputs, outputs = 2 * GROUP, 2 * BLOCK
-    values = (torch.arange(outputs)[:, None] * 7 + torch.arange(inputs) * 3) % 16  # [out, in]
+    rows, columns = (torch.arange(size, device="cpu") for size in (outputs, inputs))  # whatever the default is
+    values = (rows[:, None] * 7 + columns * 3) % 16
     packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(values.to(torch.int32), 1)
-    scales = torch.tensor([1.0, 8.0]).expand(inputs // GROUP, outputs, 2).to(torch.bfloat16).contiguous()
-    found = _int4_product(packed, scales)(torch.eye(inputs, dtype=torch.bfloat16))
+    scales = torch.tensor([1.0, 8.0], dtype=torch.bfloat16, device="cpu").repeat(inputs // GROUP, outputs, 1)
+    found = _int4_product(packed, scales)(torch.eye(inputs, dtype=torch.bfloat16, device="cpu"))
     return torch.equal(found, values.t().to(torch.bfloat16))
 
 

@@ -51,10 +51,15 @@ class Bar:
             sys.stderr.flush()
 
 
-def compile_kernels() -> None:
-    """Have our own kernels for a CPU, where they are not there yet, and show how long that takes."""
+def compile_kernels(device: str) -> None:
+    """Have our own kernels for a CPU, where ``device`` is to be one and they are not there yet, and show how long that
+    takes.
+    """
+    import torch
+
     from ..kernels import native
 
-    if native.is_to_be_compiled():
+    on_cpu = device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
+    if on_cpu and native.is_to_be_compiled():
         with Bar("compiling kernels for this processor (once)") as bar:
             native.found(bar.reach)

@@ -1,7 +1,7 @@
 """Which kinds of model have passed the slots' self-check on this machine, so that the next start need not repeat it.
 
 What the check looks at (how a model builds its masks and positions) follows from its config, from the versions of the
-libraries and from whether there are kernels of our own, not from its weights: those are the key. A file in the cache
+libraries and from which kernels of our own there are, not from its weights: those are the key. A file in the cache
 folder says that it passed; a failure is never kept.
 """
 
@@ -42,7 +42,7 @@ def _place(loaded: LoadedModel) -> Path:
         str(loaded.quantize),
         str(loaded.dtype),
         loaded.device.type,
-        str(native.library() is not None),
+        native.found().note if loaded.device.type == "cpu" else "",
         *(f"{name} {version(name)}" for name in _LIBRARIES),
     ]
     return cache_folder() / "proven" / hashlib.sha256("\n".join(facts).encode()).hexdigest()

@@ -2,7 +2,8 @@
 
 Such a processor imitates bfloat16 in several times as many instructions as float32 takes. One row's time is the reading
 of the weights, and hides that; from a few rows on it is cheaper to make a piece of the weight float32, small enough to
-stay in the cache, and to multiply with it. The values are the same: only the order of sums differs.
+stay in the cache, and to multiply with it. Where there is a kernel of our own, it widens weights as it reads them, and
+pieces pay from more rows on. The values are the same: only the order of sums differs.
 """
 
 from __future__ import annotations

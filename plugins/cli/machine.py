@@ -122,18 +122,24 @@ def bitsandbytes() -> Iterator[Finding]:
 
 def kernels() -> Iterator[Finding]:
     """Our own kernels for a CPU. They are compiled here, where they were not yet."""
-    from ...core.kernels.native import found
+    from ...core.kernels.native import found, has_threads
 
     made = found()
-    if made.library is not None:
-        yield Finding("kernels", "ok", f"compiled for this processor: {made.note}")
-    else:
+    if made.library is None:
         remedy = "without them torch's own calls do the work, up to three times as slowly"
-        yield Finding("kernels", "note", f"none, {made.note}", remedy)
+        yield Finding("kernels", "note", f"none: {made.note}", remedy)
+    elif not made.kept:
+        remedy = "every process compiles them anew: set LOGITMILL_CACHE to a folder of yours"
+        yield Finding("kernels", "note", f"compiled {made.note}", remedy)
+    elif not has_threads():
+        remedy = "products are left to torch: take a compiler with the OpenMP that torch has (GCC, and PyPI's torch)"
+        yield Finding("kernels", "note", f"{made.note}, in one thread", remedy)
+    else:
+        yield Finding("kernels", "ok", f"compiled for this processor: {made.note}")
 
 
 def packed_layers() -> Iterator[Finding]:
-    """A small layer of each kind that torch's own kernels run on a CPU."""
+    """A small layer of each kind that a CPU has kernels for."""
     import torch
 
     from ...core.model.int_values import int4_values, int8_values

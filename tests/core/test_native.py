@@ -103,11 +103,13 @@ def test_other_sources_are_another_library(cache: Path, quick: Path, monkeypatch
 
 
 @here
-def test_what_cannot_be_loaded_is_made_again(cache: Path, quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["cut", "zeros"])
+def test_what_is_not_whole_is_made_again(cache: Path, quick: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     place = Path(native.found().note)
     name = place.with_name("aside.so")
     place.rename(name)  # the library that is loaded stays as it is
-    place.write_bytes(name.read_bytes()[:100])
+    whole = name.read_bytes()
+    place.write_bytes(whole[: len(whole) // 2] if how == "cut" else whole[:4096] + bytes(len(whole) - 4096))
     monkeypatch.setattr(native, "_found", None)
     found = native.found()
     assert found.library is not None
@@ -120,20 +122,66 @@ def test_a_cache_that_cannot_be_written(cache: Path, quick: Path) -> None:
     found = native.found()
     assert found.library is not None
     assert found.library.answer() == 42
-    assert "cannot be written" in found.note
+    assert not found.kept
+    assert "cannot be used" in found.note
 
 
 @here
-def test_two_teams_of_threads_are_not_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    native.threads_of_kernels.cache_clear()
-    maps = "7f00-7f01 r-xp 0 fe:00 1 /a/libgomp.so.1\n7f02-7f03 r-xp 0 fe:00 2 /b/libiomp5.so\n"
-    monkeypatch.setattr(Path, "read_text", lambda self, *rest: maps)
-    try:
-        assert native.threads() == 1
-    finally:
-        native.threads_of_kernels.cache_clear()
-    monkeypatch.undo()
+def test_somebody_without_a_home(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(native, "cache_folder", homeless)
+    monkeypatch.setattr(native, "_found", None)
+    assert native.is_to_be_compiled()
+    assert native.found().library is not None
+    assert not native.found().kept
+
+
+@here
+def test_what_others_may_write_is_not_loaded(cache: Path, quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path(native.found().note)
+    place.chmod(0o666)
+    monkeypatch.setattr(native, "_found", None)
+    assert native.found().library is not None
+    assert not place.stat().st_mode & 0o022, "made anew"
+    assert [file.name for file in place.parent.iterdir()] == [place.name], "no part of one is left"
+
+
+@here
+def test_a_compiler_of_several_words(cache: Path, quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = native._compiler()
+    assert compiler is not None
+    monkeypatch.setenv("CXX", f"{compiler[0]} -DANSWER=43")
+    (quick / "small.cpp").write_text('extern "C" int answer() { return ANSWER; }\n')
+    made = native.library()
+    assert made is not None
+    assert made.answer() == 43
+
+
+@here
+def test_a_compiler_that_is_not_there_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "nosuchcompiler -O2")
+    assert "nosuchcompiler" in native.found().note
+    assert not native.is_to_be_compiled()
+
+
+@here
+def test_what_a_compiler_says_may_be_in_no_encoding(
+    cache: Path, quick: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "odd"
+    script.write_text("#!/bin/sh\nprintf 'error: \\377\\n' >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    assert "error: " in native.found().note
+
+
+@here
+def test_threads_are_torchs_own_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert native.threads() == torch.get_num_threads()
+    monkeypatch.setattr(native, "_one_team", lambda made: False)
+    assert native.threads() == 1
 
 
 @here
@@ -146,6 +194,6 @@ def test_the_sources_have_no_warnings() -> None:
     # GCC 12 takes its own intrinsics for uninitialized, and has an opinion on vectors as template arguments
     quiet = ["-Wno-uninitialized", "-Wno-maybe-uninitialized", "-Wno-ignored-attributes", "-Wno-psabi"]
     for name in native.SOURCES:
-        command = [compiler, *native.FLAGS, "-fopenmp", "-Wall", "-Wextra", "-Werror", *quiet, "-fsyntax-only"]
+        command = [*compiler, *native.FLAGS, "-fopenmp", "-Wall", "-Wextra", "-Werror", *quiet, "-fsyntax-only"]
         done = subprocess.run([*command, str(native.FOLDER / name)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -42,6 +42,7 @@ FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
         "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128}}),
     "mistral": ("mistral", {"sliding_window": None}),
     "mistral, a window": ("mistral", {"sliding_window": WINDOW, "head_dim": 16}),
+    "mistral, a window of 24": ("mistral", {"sliding_window": 24}),
     "qwen2": ("qwen2", {}),
     "qwen2, windows in some layers": (
         "qwen2", {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2}),
@@ -226,6 +227,7 @@ def test_the_check_at_load_finds_a_lean_step_that_is_wrong(monkeypatch: pytest.M
     assert runner.lean is None
 
 
+@pytest.mark.skipif(native.library() is None, reason=f"no kernels here: {native.found().note}")
 def test_the_check_at_load_does_without_kernels_that_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     real = NativeLayers.__call__
     wrong = lambda self, x, *rest: real(self, x, *rest).flip(-1)  # noqa: E731
@@ -234,6 +236,51 @@ def test_the_check_at_load_does_without_kernels_that_are_wrong(monkeypatch: pyte
     assert isinstance(runner, SlotRunner)
     assert runner.lean is not None
     assert runner.lean.native is None
+
+
+def test_the_default_dtype_is_no_matter() -> None:
+    model, text = build("llama"), [(5 * i + 1) % VOCAB for i in range(200)]
+    expected = step_by_step(SlotRunner(model, rows=2, max_length=256), text)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = step_by_step(SlotRunner(model, rows=2, max_length=256), text)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, expected)
+
+
+def test_norms_of_heads_that_move_between_steps() -> None:
+    model = build("qwen3")
+    runner, still = (SlotRunner(model, rows=1, max_length=64) for _ in range(2))
+    assert runner.lean is not None
+    tokens = torch.tensor([[3]])
+    for each in (runner, still):
+        each.prefill(0, [1, 2, 3])
+    expected = still.decode(tokens, 1)
+    model.share_memory()
+    torch.testing.assert_close(runner.decode(tokens, 1), expected)
+
+
+@pytest.mark.parametrize("batch_invariant", [False, True])
+def test_slots_behind_others_and_after_a_rewind(kernels: bool, batch_invariant: bool) -> None:
+    model = build("mistral, a window of 24")
+    ours, plain = (
+        SlotRunner(model, rows=4, max_length=96, lean=lean, batch_invariant=batch_invariant) for lean in (True, False)
+    )
+    for runner in (ours, plain):
+        for row, prompt in enumerate([*PROMPTS, PROMPTS[0]]):
+            runner.prefill(row, prompt * 3)
+    last = PROMPTS[0] * 3
+    for step in range(30):
+        tokens = torch.tensor([[(step * 7 + row) % VOCAB] for row in range(4)])
+        last.append(int(tokens[3]))
+        torch.testing.assert_close(ours.decode(tokens, 4), plain.decode(tokens, 4), atol=1e-4, rtol=1e-4)
+        if step == 10:
+            for runner in (ours, plain):
+                runner.rewind(2, runner.lengths[2] - 9)
+        last.append(5)
+        parts = [runner.prefill(3, last, start=len(last) - 1) for runner in (ours, plain)]
+        torch.testing.assert_close(*parts, atol=1e-4, rtol=1e-4)
 
 
 def test_compiled_it_is_the_same_and_the_wait_is_told(capsys: pytest.CaptureFixture[str]) -> None:

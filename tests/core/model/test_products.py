@@ -106,6 +106,46 @@ def test_a_layout_that_is_not_known_is_left_to_torch(monkeypatch: pytest.MonkeyP
         products._layout_is_known.cache_clear()
 
 
+def test_threads_of_another_team_leave_it_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = quantized(64, 64)
+    monkeypatch.setattr(native, "has_threads", lambda: False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert int4_product(layer.packed, layer.scales) is None
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert int4_product(layer.packed, layer.scales) is not None
+
+
+def test_a_layer_whose_memory_moves() -> None:
+    layer = quantized(64, 64)
+    own, x = int4_product(layer.packed, layer.scales), normal(2, 64).bfloat16()
+    assert own is not None
+    expected = own(x)
+    layer.packed.share_memory_()
+    layer.scales.data = torch.zeros_like(layer.scales)
+    assert torch.equal(own(x), expected)
+
+
+def test_while_torch_traces_it_has_torchs_operator() -> None:
+    product = quantized(64, 64).product()
+    graphs: list[int] = []
+
+    def backend(module: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(len(list(module.graph.nodes)))
+        return module.forward
+
+    x = normal(3, 64).bfloat16()
+    traced = torch.compile(product, backend=backend, fullgraph=True)
+    torch.testing.assert_close(traced(x).float(), product(x).float(), atol=1e-3, rtol=2**-7)
+    assert len(graphs) == 1
+
+
+def test_dtypes_that_the_kernels_do_not_take() -> None:
+    weight = normal(16, 32).bfloat16()
+    assert bfloat16_product(weight.float(), None) is None
+    assert bfloat16_product(weight, normal(16)) is None
+    assert bfloat16_product(weight, normal(1).bfloat16().expand(16)) is None
+
+
 def test_sizes_that_the_kernels_do_not_take() -> None:
     layer = quantized(48, 64)
     assert int4_product(layer.packed, layer.scales) is None
