@@ -39,13 +39,14 @@ class Facts:
 class _Measured:
     """One Dist in the book. ``offset``: where its rows begin in what was measured together."""
 
-    probs: Tensor  # float32 [R, C], in the order of ``columns``
+    probs: Tensor | None  # float32 [R, C], in the order of ``columns``; None for the Dist's own
     offset: int
     kept: Place  # where None: every column
     entropy: Place
     logits: tuple[int, int]  # of its best candidates
     likely: tuple[int, int]
     ids: tuple[int, int]
+    ordered: bool  # whether those candidates are in order, ties to the lower id, and those that are listed first
 
 
 class Book:
@@ -92,19 +93,28 @@ class Book:
     def head(self, dist: Dist) -> tuple[Tensor, Tensor]:
         """(logits, ids), [R, HEAD] each: the best candidates from the best down, any of those that tie for the last."""
         if id(dist) not in self._heads:
-            best = dist.logits.topk(min(HEAD, dist.columns), -1)
-            self._heads[id(dist)] = best.values, dist.tokens_at(best.indices)
+            if dist.is_wide and dist.moments is not None:  # there are kernels
+                values, columns = dist.narrow(HEAD).candidates
+            else:
+                values, columns = dist.logits.topk(min(HEAD, dist.columns), -1)
+                columns = dist.tokens_at(columns)
+            self._heads[id(dist)] = values, columns
         return self._heads[id(dist)]
 
     def _wide(self, dist: Dist) -> None:
         """A Dist of many columns by itself."""
-        probs = dist.probs
-        logits, ids = (part[:, :SHOWN] for part in self.head(dist))
-        likely = probs.gather(-1, ids if dist.ids is None else dist.columns_of(ids)[0])
-        entropy = _entropy(dist.logits, logits[:, :1], probs, likely[:, :1])
+        moments = dist.moments
+        logits, ids = (part[:, : SHOWN if moments is None else self.count] for part in self.head(dist))
+        if moments is None:
+            likely = dist.probs.gather(-1, ids if dist.ids is None else dist.columns_of(ids)[0])
+            entropy = _entropy(dist.logits, logits[:, :1], dist.probs, likely[:, :1])
+        else:
+            whole, distance = moments
+            likely = (logits.double() - logits[:, :1]).exp_().div_(whole).float()
+            entropy = whole.log().add_(distance).float()
         kept = None if dist.untouched else self.write(dist.kept)
         places = self.write(entropy), self.write(logits), self.write(likely), self.write(ids)
-        self._found[id(dist)] = _Measured(probs, 0, kept, *places)
+        self._found[id(dist)] = _Measured(None, 0, kept, *places, ordered=moments is not None)
 
     def _few(self, dists: Sequence[Dist]) -> None:
         """Dists of the same few columns, one below the other."""
@@ -118,11 +128,11 @@ class Book:
             logits, ids, likely = logits.gather(-1, best), ids.gather(-1, best), probs.gather(-1, best)
         else:
             logits, ids, likely = logits[:, : self.count], ids[:, : self.count], probs[:, : self.count]
-        places = [self.write(part) for part in (kept, entropy, logits, likely, ids)]
+        counted, places = self.write(kept), (self.write(entropy), self.write(logits), self.write(likely), self.write(ids))
         offset = 0
         for dist in dists:
             rows = slice(offset, offset + dist.rows)
-            self._found[id(dist)] = _Measured(probs[rows], offset, *places)
+            self._found[id(dist)] = _Measured(probs[rows], offset, counted, *places, ordered=True)
             self._ids[id(dist)] = columns[rows]
             offset += dist.rows
 
@@ -130,8 +140,16 @@ class Book:
         """float32 [R, 1]: the probability of tokens (int64 [R, 1]) in a Dist; 0 for what it does not hold."""
         ids = self._ids.get(id(dist))
         if ids is not None:
-            return self._found[id(dist)].probs.masked_fill(ids != tokens, 0.0).sum(-1, keepdim=True)
+            return self._probs(dist).masked_fill(ids != tokens, 0.0).sum(-1, keepdim=True)
+        if dist.ids is None and (moments := dist.moments) is not None:
+            own = dist.logits.gather(-1, tokens).double() - dist.max_logit
+            return own.exp_().div_(moments[0]).float()
         return dist.probs.gather(-1, tokens) if dist.ids is None else dist.logprob_of(tokens).exp()
+
+    def _probs(self, dist: Dist) -> Tensor:
+        """float32 [R, C], in the order of the candidates of a ranked Dist, else of the columns."""
+        measured = self._found[id(dist)].probs
+        return dist.probs if measured is None else measured
 
     def change(self, visit: Visit) -> tuple[Place, Place]:
         """The probability, before the stage, of what it removed; and whether a row was rescued."""
@@ -143,7 +161,7 @@ class Book:
         """float32 [R, 1]: the probability in ``before`` of what ``after`` does not hold. None for nothing at all."""
         if before.ids is None and after.ids is None:
             return None if after.untouched else before.probs.masked_fill(after.alive, 0.0).sum(-1, keepdim=True)
-        probs = self._found[id(before)].probs
+        probs = self._probs(before)
         if before.is_ranked and after.is_ranked and before.candidates[1] is after.candidates[1]:
             return probs.masked_fill(after.candidates[0] > -math.inf, 0.0).sum(-1, keepdim=True)
         if before.ids is None:
@@ -187,10 +205,15 @@ class Book:
         found = self._found[id(dist)]
         at = found.offset + row
         logits, ids, likely = (self.numbers(place, at) for place in (found.logits, found.ids, found.likely))
-        if len(logits) == SHOWN and logits[self.count - 1] == logits[-1] > -math.inf:
-            logits, ids, likely = self._tied(dist, row, logits[-1])
-        order = sorted(range(len(ids)), key=lambda i: (-logits[i], ids[i]))[: self.count]  # ties to the lower id
-        top = tuple((int(ids[i]), text(int(ids[i])), likely[i]) for i in order if logits[i] > -math.inf)
+        if not found.ordered:
+            if len(logits) == SHOWN and logits[self.count - 1] == logits[-1] > -math.inf:
+                logits, ids, likely = self._tied(dist, row, logits[-1])
+            order = sorted(range(len(ids)), key=lambda i: (-logits[i], ids[i]))[: self.count]
+            logits, ids, likely = ([part[i] for i in order] for part in (logits, ids, likely))
+        tokens = [int(token) for token in ids]
+        top = tuple(
+            (token, text(token), p) for logit, token, p in zip(logits, tokens, likely, strict=True) if logit > -math.inf
+        )
         kept = dist.columns if found.kept is None else int(self.number(found.kept, at))
         return Facts(kept, self.number(found.entropy, at), top)
 

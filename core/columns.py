@@ -147,6 +147,12 @@ class Columns:
         return None if kernels is None else kernels.look(self.logits)
 
     @cached_property
+    def moments(self) -> tuple[Tensor, Tensor] | None:
+        """As `Choosing.moments`, of a wide Dist; None without kernels: entropy and some probabilities without all."""
+        kernels, look = choosing(), self._look if self.is_wide else None
+        return None if kernels is None or look is None else kernels.moments(self.logits, look)
+
+    @cached_property
     def _tops(self) -> Tensor | None:
         """The largest logits of blocks of columns, where there are many columns and looking is free."""
         if not self.is_wide:

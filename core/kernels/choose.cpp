@@ -83,8 +83,7 @@ void choose_best(const float *values, int64_t rows, int64_t columns, int64_t k, 
     });
 }
 
-// -- few candidates, best first: weights [rows, count]
-// -----------------------------------------------------------------
+// -- few candidates, best first: weights [rows, count] ----------------------------------------------------------------
 
 // keep [rows, count]: above which lies less than a share of the mass, rounded to float32, and the `least` best.
 void choose_keep_share(const double *weights, int64_t rows, int64_t count, float share, int64_t least, uint8_t *keep) {

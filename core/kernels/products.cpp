@@ -16,8 +16,7 @@ constexpr int GROUP = 32;           // inputs that share a scale
 constexpr int BLOCK = 64;           // outputs that torch's layout of 4 bits keeps together
 constexpr int HALF = BLOCK / 2;
 
-// -- weights of 4 bits
-// -------------------------------------------------------------------------------------------------
+// -- weights of 4 bits ------------------------------------------------------------------------------------------------
 
 constexpr int DISTANCE =
     2048;  // bytes that are asked for ahead: a processor left alone reads at two thirds of the speed
@@ -91,8 +90,7 @@ void int4_tile(const Inputs &in, int64_t first, const uint8_t *packed, const uin
     }
 }
 
-// -- weights of 16 bits
-// ------------------------------------------------------------------------------------------------
+// -- weights of 16 bits -----------------------------------------------------------------------------------------------
 
 constexpr int AHEAD = 8;  // outputs whose weights are asked for before they are read
 
@@ -129,8 +127,7 @@ void bfloat16_tile(const vec *x, const bfloat16 *weight, const bfloat16 *bias, i
     for (; at < last; at++) dots<ROWS, 1>(x, weight + at * inputs, from(at), inputs, size, out + at);
 }
 
-// -- any number of rows
-// ------------------------------------------------------------------------------------------------
+// -- any number of rows -----------------------------------------------------------------------------------------------
 
 // Calls task(their number as a type, the first of them) for each tile of rows.
 template <class Task, int ROWS = TILE>

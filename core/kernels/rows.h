@@ -49,8 +49,7 @@ void each_row(int64_t rows, int64_t columns, int64_t threads, const Work &work) 
     for (int64_t row = 0; row < rows; row++) work(row);
 }
 
-// -- a look at all of a row
-// --------------------------------------------------------------------------------------------
+// -- a look at all of a row -------------------------------------------------------------------------------------------
 
 // Writes the largest value of each whole block; `ends`: the least and the largest of all. NaN where NaN is among them.
 inline void look(const float *x, int64_t columns, float *maxima, float *ends) {
@@ -79,8 +78,7 @@ inline void look(const float *x, int64_t columns, float *maxima, float *ends) {
         if (x[i] != x[i]) maxima[i / WIDTH] = NOT_ONE;
 }
 
-// -- the order of columns
-// ----------------------------------------------------------------------------------------------
+// -- the order of columns ---------------------------------------------------------------------------------------------
 
 // The float's order as an unsigned integer's; the zeros are one, and NaN is above all.
 inline uint32_t ascending(float x) {

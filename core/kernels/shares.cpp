@@ -22,8 +22,7 @@ inline double whole_of(vec x) {
     return pair(0) + pair(1);
 }
 
-// -- probabilities
-// -----------------------------------------------------------------------------------------------------
+// -- probabilities ----------------------------------------------------------------------------------------------------
 
 // e^(x - highest). What float32 loses of the difference is as much as ten roundings of a weight: it is put back, to
 // first order, so that each weight is off by two ulps at most.
@@ -70,8 +69,28 @@ void share_out(const float *x, int64_t columns, float highest, float *probs, dou
     facts[2] = narrow;
 }
 
-// -- a draw
-// ------------------------------------------------------------------------------------------------------------
+// What a trace tells of a row: the sum of its weights, and how far below the best its logits are on average, in nats.
+void moments(const float *x, int64_t columns, float highest, double *facts) {
+    facts[0] = facts[1] = double(NOT_ONE);
+    if (!std::isfinite(highest)) return;
+    const vec farthest = all(104.0f);  // e^-104 is 0: what was removed has no infinity to multiply it by
+    double whole = 0.0, distance = 0.0;
+    for (int64_t first = 0; first < columns; first += WIDTH) {
+        const int64_t here = least_of(WIDTH, columns - first);
+        vec part = {}, far = {};
+        for (int64_t i = 0; i < here; i += LANES) {
+            const vec own = some(x + first + i, here - i, -INFINITY), mine = weight(own, highest);
+            part += mine;
+            far += mine * smaller(highest - own, farthest);
+        }
+        whole += whole_of(part);
+        distance += whole_of(far);
+    }
+    facts[0] = whole;
+    facts[1] = distance / whole;
+}
+
+// -- a draw -----------------------------------------------------------------------------------------------------------
 
 // The first block whose running sum exceeds the target, or the last one; `before`: the sum of those before it.
 inline int64_t block_of(const double *sums, int64_t blocks, double target, double &before) {
@@ -120,8 +139,7 @@ bool draw(const float *x, int64_t columns, float highest, double uniform, double
     return apart > rough * whole + coarse * heaviest;
 }
 
-// -- where a nucleus ends
-// ----------------------------------------------------------------------------------------------
+// -- where a nucleus ends ---------------------------------------------------------------------------------------------
 
 constexpr int64_t EVERY = 512;                          // columns, of which the first LANES are a sample
 constexpr int BINS = 512;                               // of a sample
@@ -273,6 +291,14 @@ void choose_shares(const float *values, int64_t rows, int64_t columns, float *ma
         if (!known) look(own, columns, maxima + row * (columns / WIDTH), ends + row * 2);
         share_out(own, columns, ends[row * 2 + 1], probs + row * columns, sums + row * ((columns + WIDTH - 1) / WIDTH),
                   facts + row * 3);
+    });
+}
+
+// ends [rows, 2]: the least and the largest logit; facts [rows, 2]: see `moments`.
+void choose_moments(const float *values, int64_t rows, int64_t columns, const float *ends, double *facts,
+                   int64_t threads) {
+    each_row(rows, columns, threads, [=](int64_t row) {
+        moments(values + row * columns, columns, ends[row * 2 + 1], facts + row * 2);
     });
 }
 

@@ -37,8 +37,7 @@ inline vec four_bits(words x) {
     return (vec)_mm512_permutexvar_ps((__m512i)x, (__m512)table);
 }
 
-// -- activations, read as float32 and rounded back: to the nearest, ties to even
-// ---------------------------------------
+// -- activations, read as float32 and rounded back: to the nearest, ties to even --------------------------------------
 
 inline vec load(const float *at) {
     vec x;
@@ -82,8 +81,7 @@ inline vec rounded<bfloat16>(vec x) {
     return (vec)(bits_of_bfloat16(x) << 16);
 }
 
-// -- what becomes of them
-// ----------------------------------------------------------------------------------------------
+// -- what becomes of them ---------------------------------------------------------------------------------------------
 
 // Lanes of a and, from LANES on, of b. What Clang has, and GCC since 12, GCC has always had by another name.
 #ifdef __clang__
