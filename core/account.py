@@ -128,7 +128,8 @@ class Book:
             logits, ids, likely = logits.gather(-1, best), ids.gather(-1, best), probs.gather(-1, best)
         else:
             logits, ids, likely = logits[:, : self.count], ids[:, : self.count], probs[:, : self.count]
-        counted, places = self.write(kept), (self.write(entropy), self.write(logits), self.write(likely), self.write(ids))
+        counted = self.write(kept)
+        places = self.write(entropy), self.write(logits), self.write(likely), self.write(ids)
         offset = 0
         for dist in dists:
             rows = slice(offset, offset + dist.rows)
