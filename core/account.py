@@ -84,21 +84,28 @@ class Book:
             self._few(alike)
 
     def _carry(self, visit: Visit) -> None:
-        """The head behind a stage that keeps the order is the head before it, with other logits."""
+        """The head behind a stage that keeps the order is the head before it, with other logits.
+
+        Some may tie now, and others with the last of them: where it is cheap to look, it is left to ``head`` then.
+        """
         before, after = visit.before, visit.after
         if visit.stage.monotone and before.ids is None and after.ids is None and after.untouched:
             _, ids = self.head(before)
-            self._heads[id(after)] = after.logits.gather(-1, ids), ids
+            values = after.logits.gather(-1, ids)
+            if after.moments is None or not bool((values[:, 1:] == values[:, :-1]).any()):
+                self._heads[id(after)] = values, ids
 
     def head(self, dist: Dist) -> tuple[Tensor, Tensor]:
         """(logits, ids), [R, HEAD] each: the best candidates from the best down, any of those that tie for the last."""
         if id(dist) not in self._heads:
-            if dist.is_wide and dist.moments is not None:  # there are kernels
-                values, columns = dist.narrow(HEAD).candidates
-            else:
+            if dist.moments is None:  # there are no kernels
                 values, columns = dist.logits.topk(min(HEAD, dist.columns), -1)
-                columns = dist.tokens_at(columns)
-            self._heads[id(dist)] = values, columns
+                ids = dist.tokens_at(columns)
+            elif dist.is_sorted:
+                values, ids = dist.ranked_logits[:, :HEAD], dist.tokens_at(dist.order[:, :HEAD])
+            else:
+                values, ids = dist.narrow(HEAD).candidates
+            self._heads[id(dist)] = values, ids
         return self._heads[id(dist)]
 
     def _wide(self, dist: Dist) -> None:

@@ -35,19 +35,26 @@ def text(token: int) -> str:
 def best(dist: Dist, row: int, count: int) -> list[tuple[int, str, float]]:
     columns = dist.order[row, : min(count, int(dist.kept[row]))]
     found = dist.tokens_at(dist.order)[row, : len(columns)].tolist()
-    return [(token, text(token), p) for token, p in zip(found, dist.probs[row, columns].tolist(), strict=True)]
+    probs = torch.softmax(dist.logits[row].double(), -1)  # float32's is off by some 1e-6
+    return [(token, text(token), p) for token, p in zip(found, probs[columns].tolist(), strict=True)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=80, deadline=None)
 @given(
-    columns=st.sampled_from([7, 300, FEW, FEW + 1, WIDE]),
+    columns=st.sampled_from([7, 300, FEW, FEW + 1, WIDE, 6011]),
     step=st.sampled_from([1e-4, 0.25, 4.0, 100.0]),
     seed=st.integers(0, 10**6),
     k=st.integers(1, 80),
+    in_order=st.booleans(),
+    coarse=st.booleans(),
 )
-def test_every_number_is_its_rows_own(columns: int, step: float, seed: int, k: int) -> None:
+def test_every_number_is_its_rows_own(
+    columns: int, step: float, seed: int, k: int, in_order: bool, coarse: bool
+) -> None:
     raw = Dist(logits(3, columns, seed, step))
-    warm = raw.with_logits(raw.logits / 2)
+    warm = raw.with_logits((raw.logits / 2).round() if coarse else raw.logits / 2)  # in the same order, with more ties
+    if in_order:
+        assert len(raw.order) == len(warm.order) == 3  # from here on they know it
     few = warm.narrow(k)
     less = few.keep(few.logits >= few.logits.median(-1, keepdim=True).values)
     banned = raw.keep(torch.arange(columns) % 3 != 1)
@@ -66,9 +73,9 @@ def test_every_number_is_its_rows_own(columns: int, step: float, seed: int, k: i
             assert facts.entropy == pytest.approx(float(dist.entropy[row]), abs=1e-4)
             wanted = best(dist, row, 5)
             assert [token for token, *_ in facts.top] == [token for token, *_ in wanted]
-            assert [p for *_, p in facts.top] == pytest.approx([p for *_, p in wanted], abs=1e-6)
+            assert [p for *_, p in facts.top] == pytest.approx([p for *_, p in wanted], abs=4e-6)
             held = float(dist.logprob_of(tokens)[row].exp())
-            assert book.number(probs[dist], row) == pytest.approx(held, abs=1e-6)
+            assert book.number(probs[dist], row) == pytest.approx(held, abs=4e-6)
     for each, (removed, rescued) in zip(visits, changes, strict=True):
         stays = torch.zeros(3, columns, dtype=torch.bool).scatter_(1, each.after.token_ids(), each.after.alive)
         gone = (each.before.probs * ~each.before.lookup(stays)).sum(-1)
