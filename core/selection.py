@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-WIDTH = 96  # columns a block
+WIDTH = 96  # columns a block, in kernels/rows.h, too
 _REMOVED = -3.5e38  # below every float32
 
 

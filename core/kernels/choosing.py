@@ -15,10 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..selection import WIDTH
 from . import native
-
-WIDTH = 96
-"""Columns a block."""
 
 MOST_NEAR = 1024
 """Tokens near a nucleus' end that a kernel puts in order."""
@@ -88,11 +86,9 @@ class Choosing:
     _keep_share: Any
     _among: Any
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self) -> None:
         for name, takes in _ARGUMENTS.items():
-            function = library[f"choose_{name}"]  # a new object each time: its types are nobody else's
-            function.argtypes, function.restype = list(takes), None
-            setattr(self, f"_{name}", function)
+            setattr(self, f"_{name}", native.function(f"choose_{name}", *takes))
 
     def look(self, values: Tensor) -> Look:
         """The block maxima and the ends of each row."""
@@ -228,7 +224,7 @@ def choosing() -> Choosing | None:
 
 @lru_cache(maxsize=1)
 def _of(library: ctypes.CDLL) -> Choosing:
-    return Choosing(library)
+    return Choosing()
 
 
 def _room(values: Tensor) -> Look:

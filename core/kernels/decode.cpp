@@ -81,8 +81,8 @@ void over(const Heads &heads, const float *q, const T *keys, int64_t stride, int
         float *own = scores + g * longest;
         for (int64_t j = count; j % LANES; j++) own[j] = -INFINITY;
         vec best = load(own), total = {};
-        for (int64_t j = LANES; j < count; j += LANES) best = load(own + j) > best ? load(own + j) : best;
-        const float highest = most(best);
+        for (int64_t j = LANES; j < count; j += LANES) best = larger(load(own + j), best);
+        const float highest = largest(best);
         for (int64_t j = 0; j < count; j += LANES) {
             const vec weight = exponential(load(own + j) - highest);
             store(own + j, weight);

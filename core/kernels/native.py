@@ -65,15 +65,15 @@ def library() -> ctypes.CDLL | None:
     return found().library
 
 
-def function(name: str, *takes: Any) -> Any:
-    """A kernel that takes arguments of these ctypes, of a library that is there."""
-    return _function(library(), name, takes)
+def function(name: str, *takes: Any, gives: Any = None) -> Any:
+    """A kernel that takes and gives what these ctypes say, of a library that is there."""
+    return _function(library(), name, takes, gives)
 
 
 @lru_cache(maxsize=64)
-def _function(made: ctypes.CDLL, name: str, takes: tuple[Any, ...]) -> Any:
+def _function(made: ctypes.CDLL, name: str, takes: tuple[Any, ...], gives: Any) -> Any:
     own = made[name]  # a new object each time: its types are nobody else's
-    own.argtypes, own.restype = list(takes), None
+    own.argtypes, own.restype = list(takes), gives
     return own
 
 

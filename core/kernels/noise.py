@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 from array import array
 from collections.abc import Sequence
 from ctypes import c_int64, c_void_p
-from functools import lru_cache
-from typing import Any
 
 from . import native
 
@@ -17,22 +14,15 @@ def philox(words: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...] | None
 
     All words are from 0 to 2**32 - 1. None where there is no kernel.
     """
-    library = native.library()
-    if library is None:
+    if native.library() is None:
         return None
     count, given = len(words[0]), array("I")
     for word in words:
         given.extend(word)
     found = array("I", bytes(16 * count))
-    _of(library)(given.buffer_info()[0], count, found.buffer_info()[0])
+    fill = native.function("noise_philox", c_void_p, c_int64, c_void_p)
+    fill(given.buffer_info()[0], count, found.buffer_info()[0])
     return tuple(tuple(found[i * count : (i + 1) * count]) for i in range(4))
-
-
-@lru_cache(maxsize=1)
-def _of(library: ctypes.CDLL) -> Any:
-    function = library["noise_philox"]  # a new object: its types are nobody else's
-    function.argtypes, function.restype = [c_void_p, c_int64, c_void_p], None
-    return function
 
 
 __all__ = ["philox"]

@@ -35,11 +35,10 @@ class Repeats:
     _runs: Any
     _dearest: Any
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self) -> None:
         for name, takes in _ARGUMENTS.items():
-            function = library[f"repeats_{name}"]  # a new object each time: its types are nobody else's
-            function.argtypes, function.restype = list(takes), c_int64 if name in _TELLS else None
-            setattr(self, f"_{name}", function)
+            gives = c_int64 if name in _TELLS else None
+            setattr(self, f"_{name}", native.function(f"repeats_{name}", *takes, gives=gives))
 
     def count(self, tokens: Tensor, prompts: Tensor, lengths: Tensor, size: int) -> Tensor:
         """int32 [2, R, T]: how often each place's token stands in its row's prompt, and how often behind that.
@@ -104,7 +103,7 @@ def repeats() -> Repeats | None:
 
 @lru_cache(maxsize=1)
 def _of(library: ctypes.CDLL) -> Repeats:
-    return Repeats(library)
+    return Repeats()
 
 
 def _rows(tokens: Tensor) -> Tensor:

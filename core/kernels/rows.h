@@ -16,16 +16,6 @@ constexpr int64_t WIDTH = 96;
 constexpr int64_t ALONE = 1 << 14;  // columns, of all rows, that are not worth a second thread
 constexpr float NOT_ONE = std::numeric_limits<float>::quiet_NaN();
 
-inline vec larger(vec a, vec b) { return a > b ? a : b; }
-inline vec smaller(vec a, vec b) { return a < b ? a : b; }
-
-inline float largest(vec x) {
-    x = larger(x, SHUFFLED(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
-    x = larger(x, SHUFFLED(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
-    x = larger(x, SHUFFLED(x, x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
-    return x[0] > x[1] ? x[0] : x[1];
-}
-
 // LANES numbers, of which `count` are there.
 inline vec some(const float *x, int64_t count, float rest) {
     if (count >= LANES) return load(x);

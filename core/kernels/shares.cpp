@@ -16,11 +16,11 @@ inline wide halves_of(vec x) {
 }
 
 // The sum of a vector's lanes, in float64.
-inline double whole_of(vec x) {
-    const wide all_of_it = halves_of(x);
-    const auto pair = [&](int i) { return (all_of_it[i] + all_of_it[i + 4]) + (all_of_it[i + 2] + all_of_it[i + 6]); };
-    return pair(0) + pair(1);
+inline double whole_of(wide x) {
+    const auto four = [&](int i) { return (x[i] + x[i + 4]) + (x[i + 2] + x[i + 6]); };
+    return four(0) + four(1);
 }
+inline double whole_of(vec x) { return whole_of(halves_of(x)); }
 
 // -- probabilities ----------------------------------------------------------------------------------------------------
 
@@ -187,9 +187,7 @@ struct Nucleus {
             }
             sum += halves_of(part);
         }
-        double all_of_it = 0.0;
-        for (int i = 0; i < 8; i++) all_of_it += sum[i];
-        return all_of_it;
+        return whole_of(sum);
     }
 
     // Finds low and high.

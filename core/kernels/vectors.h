@@ -121,10 +121,14 @@ inline float sum(vec x) {
     return halved1(two, two)[0];
 }
 
-inline float most(vec x) {
-    float found = x[0];
-    for (int i = 1; i < LANES; i++) found = x[i] > found ? x[i] : found;
-    return found;
+inline vec larger(vec a, vec b) { return a > b ? a : b; }
+inline vec smaller(vec a, vec b) { return a < b ? a : b; }
+
+inline float largest(vec x) {
+    x = larger(x, SHUFFLED(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+    x = larger(x, SHUFFLED(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+    x = larger(x, SHUFFLED(x, x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+    return x[0] > x[1] ? x[0] : x[1];
 }
 
 // e^x to an ulp or two; 0 below the least normal number, infinity above 2.4e38, NaN for NaN. By Cody and Waite's

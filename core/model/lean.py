@@ -116,10 +116,9 @@ class LeanDecoder:
         self._join(cache)
         with torch.inference_mode():  # a fifth of a step is what torch keeps for gradients otherwise
             self._rotary.cover(step.length)
-            one = self.native is not None and self._compiled is None and width == 1
-            x = self._body.embed_tokens(ids) if one else None
-            if x is not None and self.native is not None and x.dtype == self.native.dtype:
-                x = self.native(x[:, 0], cache, step, self._rotary)
+            native = self.native if self._compiled is None and width == 1 else None
+            if native is not None and self._body.embed_tokens.weight.dtype == native.dtype:
+                x = native(self._body.embed_tokens(ids)[:, 0], cache, step, self._rotary)
             else:
                 decoded = self._decoded if self._compiled is None or width > 1 else self._compiled
                 x = decoded(ids, step.positions, OverSlots(step, cache, self._kinds, self._body.embed_tokens.weight))

@@ -196,7 +196,10 @@ class Int4Linear(QuantizedLinear):
     @property
     def weight(self) -> Tensor:
         """Exactly what torch's kernel multiplies with: the identity, multiplied, few rows at a time."""
-        rows, product = torch.eye(self.in_features, dtype=torch.bfloat16).split(64), self._whole(self._torchs())
+        rows, product = (
+            torch.eye(self.in_features, dtype=torch.bfloat16).split(64),
+            self._whole(self._torchs(self.packed, self.scales.contiguous())),
+        )
         return torch.cat([product(part.contiguous()) for part in rows]).t().contiguous()
 
     def part(self, start: int, stop: int) -> StandIn:
@@ -208,15 +211,17 @@ class Int4Linear(QuantizedLinear):
         return made
 
     def product(self) -> Product:
-        own, torchs = int4_product(self.packed.contiguous(), self.scales.contiguous()), self._torchs()
+        packed, scales = self.packed.contiguous(), self.scales.contiguous()
+        own, torchs = int4_product(packed, scales), self._torchs(packed, scales)
         if own is None:
             return _biased(self._whole(torchs), self.bias)
         either = lambda x: torchs(x) if torch.compiler.is_compiling() else own(x)  # noqa: E731  # that one it can trace
         return _biased(self._whole(either), self.bias)
 
-    def _torchs(self) -> Product:
+    @staticmethod
+    def _torchs(packed: Tensor, scales: Tensor) -> Product:
         """torch's kernel, which its layout is made for."""
-        multiply, packed, scales = torch._weight_int4pack_mm_for_cpu, self.packed, self.scales.contiguous()
+        multiply = torch._weight_int4pack_mm_for_cpu
         return lambda x: multiply(x, packed, GROUP, scales)
 
     def _whole(self, product: Product) -> Product:

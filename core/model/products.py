@@ -36,14 +36,18 @@ def int4_product(packed: Tensor, scales: Tensor) -> Product | None:
 
 def _int4_product(packed: Tensor, scales: Tensor) -> Product:
     outputs = scales.shape[1]
-    inputs, threads = packed.numel() * 2 // outputs, native.threads
-    call = native.function("product_int4", *_TAKES)
-    packed, scales = packed.detach(), scales.detach()  # whose memory stays, wherever the layer's own goes
+    return _product("product_int4", packed.numel() * 2 // outputs, outputs, packed, scales)
+
+
+def _product(name: str, inputs: int, outputs: int, first: Tensor, second: Tensor | None) -> Product:
+    """A kernel with what it multiplies with, whose memory stays, wherever a layer's own goes."""
+    call, threads = native.function(name, *_TAKES), native.threads
+    first, second = first.detach(), None if second is None else second.detach()
 
     def product(x: Tensor) -> Tensor:
         x = x.contiguous()
         made = x.new_empty(len(x), outputs)
-        where = x.data_ptr(), packed.data_ptr(), scales.data_ptr()
+        where = x.data_ptr(), first.data_ptr(), None if second is None else second.data_ptr()
         call(*where, len(x), inputs, outputs, threads(), made.data_ptr())
         return made
 
@@ -60,17 +64,7 @@ def bfloat16_product(weight: Tensor, bias: Tensor | None) -> Product | None:
     fits = all(each.is_contiguous() and each.dtype == torch.bfloat16 and each.device.type == "cpu" for each in held)
     if inputs % native.LANES or not fits or not _pays():
         return None
-    call, threads = native.function("product_bfloat16", *_TAKES), native.threads
-    weight, bias = weight.detach(), None if bias is None else bias.detach()
-
-    def product(x: Tensor) -> Tensor:
-        x = x.contiguous()
-        made = x.new_empty(len(x), outputs)
-        where = x.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr()
-        call(*where, len(x), inputs, outputs, threads(), made.data_ptr())
-        return made
-
-    return product
+    return _product("product_bfloat16", inputs, outputs, weight, bias)
 
 
 def _pays() -> bool:
