@@ -130,8 +130,8 @@ class Columns:
         kernels = choosing()
         if kernels is None:
             return Shares.of(self.logits, self._tops)
-        shares, look = Shares.by(kernels, self.logits, self.__dict__.get("_look"))
-        self.__dict__["_look"] = look
+        shares, look = Shares.by(kernels, self.logits, self.__dict__.get("look"))
+        self.__dict__["look"] = look
         return shares
 
     @cached_property
@@ -141,23 +141,17 @@ class Columns:
         return 0.0 - total  # and not -total, which is -0 for one token: 1 / entropy would be -inf there
 
     @cached_property
-    def _look(self) -> Look | None:
+    def look(self) -> Look | None:
         """What one pass of a kernel tells of a wide Dist; None without kernels."""
         kernels = choosing() if self.is_wide else None
         return None if kernels is None else kernels.look(self.logits)
-
-    @cached_property
-    def moments(self) -> tuple[Tensor, Tensor] | None:
-        """As `Choosing.moments`, of a wide Dist; None without kernels: entropy and some probabilities without all."""
-        kernels, look = choosing(), self._look if self.is_wide else None
-        return None if kernels is None or look is None else kernels.moments(self.logits, look)
 
     @cached_property
     def _tops(self) -> Tensor | None:
         """The largest logits of blocks of columns, where there are many columns and looking is free."""
         if not self.is_wide:
             return None
-        return tops(self.logits) if self._look is None else self._look.maxima
+        return tops(self.logits) if self.look is None else self.look.maxima
 
     @property
     def block_maxima(self) -> Tensor:
@@ -175,8 +169,8 @@ class Columns:
             return self._ranked[0][:, :1]
         if self._cut is not None:
             return self._cut[0].max_logit
-        if self._look is not None:
-            return self._look.ends[:, 1:]
+        if self.look is not None:
+            return self.look.ends[:, 1:]
         if self._tops is None:
             return self.logits.amax(-1, keepdim=True)
         best, rest = self._tops.amax(-1, keepdim=True), self.logits[:, self._tops.shape[1] * WIDTH :]
@@ -187,8 +181,8 @@ class Columns:
         """Whether the host knows that nothing has been removed: only where looking is free."""
         if not self.looks:
             return False
-        if self._look is not None:
-            return all(least > NEG_INF for least in self._look.ends[:, 0].tolist())  # NaN compares false
+        if self.look is not None:
+            return all(least > NEG_INF for least in self.look.ends[:, 0].tolist())  # NaN compares false
         values = self.logits if self._ranked is None else self._ranked[0][:, -1:]
         return bool((values.amin(-1) > NEG_INF).all())  # NaN compares false
 

@@ -142,8 +142,8 @@ class Dist(Columns):
 
     def _drawn(self, kernels: Choosing, uniform: Tensor) -> Tensor:
         """``position`` without shares; in float64 of a row whose draw is not sure."""
-        found, sure, look = kernels.draw(self.logits, self.__dict__.get("_look"), uniform, ROUGH, COARSE)
-        self.__dict__["_look"] = look
+        found, sure, look = kernels.draw(self.logits, self.__dict__.get("look"), uniform, ROUGH, COARSE)
+        self.__dict__["look"] = look
         for row, known in enumerate(sure[:, 0].tolist()):
             if not known:
                 only = slice(row, row + 1)
@@ -272,9 +272,9 @@ class Dist(Columns):
         kernels = choosing()
         if kernels is None:
             return fast_best(self.logits, k, self._tops)
-        logits, columns, look = kernels.best(self.logits, k, self.__dict__.get("_look"))
+        logits, columns, look = kernels.best(self.logits, k, self.__dict__.get("look"))
         if self.is_wide:
-            self.__dict__["_look"] = look
+            self.__dict__["look"] = look
         return logits, columns
 
     # -- lookups by token ----------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from .request import Request, Row, stage_error, unstarted
 from .session import Fault, Proposal, Session
 from .stage import Search
 from .step import CHOSEN, FLAGS, LAW_TOP, LOGPROB, PICKED, RAW_TOP, Drawn, draw, numerical_fault
-from .trace import traced
+from .trace import Wanted, traced
 
 if TYPE_CHECKING:
     from .model.runner import Runner
@@ -189,7 +189,7 @@ class Loop:
         measures = {i: values for slots, part in drawn.measures for i, values in zip(slots, part.tolist(), strict=True)}
         committed = []
         for session, proposal in drawn.sessions:
-            traces: list[tuple[int, int, int]] = []
+            traces: list[Wanted] = []
             for at, i in enumerate(session.index):
                 row, line = batch.rows[i], packed[i]
                 if row.verdict is not None:
@@ -203,7 +203,7 @@ class Loop:
                 row.push(tokens[i])
                 committed.append((row.request, row.request.rows.index(row), tokens[i]))
                 if row.request.trace:
-                    traces.append((at, len(row.tokens) - 1, len(batch.history.host[i]) - 1))
+                    traces.append(Wanted(at, len(row.tokens) - 1, len(batch.history.host[i]) - 1, tokens[i]))
                 self._judge(session, at, i, line[FLAGS:], drawn.raw)
             if traces:
                 self._trace(session, proposal, drawn, traces)
@@ -214,15 +214,13 @@ class Loop:
             drawn.tokens = batch.advance(drawn.tokens)
         return events
 
-    def _trace(
-        self, session: Session, proposal: Proposal, drawn: Drawn, wanted: Sequence[tuple[int, int, int]]
-    ) -> None:
+    def _trace(self, session: Session, proposal: Proposal, drawn: Drawn, wanted: Sequence[Wanted]) -> None:
         """Give the rows of a session that are traced the account of this step."""
         raw, tokens = drawn.raw, drawn.tokens
         if session.index != list(range(raw.rows)):
             raw, tokens = raw.select(session.index), tokens[session.index]
-        for (at, *_), account in zip(wanted, traced(proposal, raw, tokens, wanted, self._text_of), strict=True):
-            self.batch.rows[session.index[at]].trace.append(account)
+        for one, account in zip(wanted, traced(proposal, raw, tokens, wanted, self._text_of), strict=True):
+            self.batch.rows[session.index[one.row]].trace.append(account)
 
     def _judge(self, session: Session, at: int, i: int, flags: Sequence[float], raw: Dist) -> None:
         """Whether a row ends, now that its token is known."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from .account import Book, Candidate
+from .account_native import NativeBook
+from .account_tensors import TensorBook
 from .dist import Dist
+from .kernels.accounts import accounts
 from .session import Proposal
 
 TOP = 5
@@ -64,61 +67,60 @@ class StepTrace:
         return {**{k: v for k, v in vars(self).items() if k != "stages"}, "stages": stages}
 
 
+class Wanted(NamedTuple):
+    """A row that is traced: which of its session, and what it committed, at which step and position of the row."""
+
+    row: int
+    step: int
+    position: int
+    token: int
+
+
 def traced(
     proposal: Proposal,
     raw: Dist,
     tokens: Tensor,
-    wanted: Sequence[tuple[int, int, int]],
+    wanted: Sequence[Wanted],
     text: Callable[[int], str],
     count: int = TOP,
 ) -> list[StepTrace]:
-    """The accounts of a session's rows: what is said of all of them is computed at once and read in one transfer.
+    """The accounts of a session's rows: what is said of all of them is worked out at once and read in one transfer.
 
-    ``raw``: the model's distributions of its rows [R, V]; ``tokens``: what was committed, int64 [R, 1]; ``wanted``:
-    (row of the session, step, position) of each row that is traced; ``text``: of a token.
+    ``raw``: the model's distributions of its rows [R, V]; ``tokens``: what was committed, int64 [R, 1]; ``text``: of a
+    token.
     """
-    visits, book = proposal.visits, Book(count)
+    visits, book = proposal.visits, book_for(raw, count)
     book.measure(raw, visits)
-    changes = [book.change(visit) for visit in visits]
-    better, sure = (book.write(part) for part in _better(raw, book.head(raw), tokens))
-    prob, token_of = book.write(book.prob(raw, tokens)), book.write(tokens)
-    finals = [(rows, book.write(book.prob(law, tokens if len(rows) == len(tokens) else tokens[rows])))
+    changes = [(book.removed(visit.before, visit.after), book.rescued(visit.after)) for visit in visits]
+    prob, rank = book.ranked(raw, tokens)
+    finals = [(rows, book.probs(law, tokens if len(rows) == len(tokens) else tokens[rows]))
               for rows, law in proposal.laws]  # fmt: skip
     book.read()
 
-    def account(row: int, step: int, position: int) -> StepTrace:
+    def account(row: int, step: int, position: int, token: int) -> StepTrace:
         stages = []
         for visit, (removed, rescued) in zip(visits, changes, strict=True):
             if row not in visit.rows:
                 continue
             at = visit.rows.index(row)
             before, after = book.facts(visit.before, at, text), book.facts(visit.after, at, text)
+            gone = 0.0 if removed is None else removed.number(at)
             stages.append(
                 StageTrace(
-                    visit.node.name, visit.node.stage.kind, after.kept, book.number(removed, at),
-                    before.entropy, after.entropy, bool(book.number(rescued, at)), before.top, after.top,
+                    visit.node.name, visit.node.stage.kind, after.kept, gone, before.entropy, after.entropy,
+                    rescued is not None and bool(rescued.number(at)), before.top, after.top,
                 )
             )  # fmt: skip
-        token = int(book.number(token_of, row))
-        rank = int(book.number(better, row)) if book.number(sure, row) else _rank(raw.logits[row], token)
-        final = next(book.number(place, rows.index(row)) for rows, place in finals if row in rows)
+        final = next(place.number(rows.index(row)) for rows, place in finals if row in rows)
         return StepTrace(
-            step, position, token, text(token), rank + 1, book.number(prob, row),
-            book.facts(raw, row, text).entropy, final, tuple(stages),
+            step, position, token, text(token), rank(row) + 1, prob.number(row), book.facts(raw, row, text).entropy,
+            final, tuple(stages),
         )  # fmt: skip
 
     return [account(*which) for which in wanted]
 
 
-def _better(raw: Dist, head: tuple[Tensor, Tensor], tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """[R, 1] each: how many of the model's favourites are better than a token; whether no other is."""
-    logits, ids = head
-    own = raw.logits.gather(-1, tokens)
-    better = (logits > own) | ((logits == own) & (ids < tokens))
-    return better.sum(-1, keepdim=True), (own > logits[:, -1:]) | (raw.columns <= logits.shape[1])
-
-
-def _rank(logits: Tensor, token: int) -> int:
-    """How many tokens are better than this one: logits [V], ties to the lower id."""
-    own = logits[token]
-    return int((logits[:token] >= own).sum() + (logits[token + 1 :] > own).sum())
+def book_for(raw: Dist, count: int) -> Book:
+    """By kernels, where there are any."""
+    kernels = accounts() if raw.device.type == "cpu" else None
+    return TensorBook(count) if kernels is None else NativeBook(count, kernels)

@@ -27,7 +27,6 @@ _ARGUMENTS = {
     "look": (c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_int64),
     "best": (c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_int64),
     "shares": (c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_int64),
-    "moments": (c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_int64),
     "nucleus": (
         c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_void_p,
         c_int64, c_void_p, c_void_p, c_void_p, c_int64,
@@ -79,7 +78,6 @@ class Choosing:
     _look: Any
     _best: Any
     _shares: Any
-    _moments: Any
     _nucleus: Any
     _position: Any
     _draw: Any
@@ -128,16 +126,6 @@ class Choosing:
             probs.data_ptr(), sums.data_ptr(), facts.data_ptr(), native.threads(),
         )  # fmt: skip
         return probs, sums, facts, seen
-
-    def moments(self, values: Tensor, look: Look) -> tuple[Tensor, Tensor]:
-        """(the sum of the weights exp(l - max l), the mean of max l - l under softmax, in nats), float64 [R, 1] each.
-
-        ``look``: of these values. NaN in a row whose best is not finite.
-        """
-        values = values.contiguous()
-        facts = values.new_empty(len(values), 2, dtype=torch.float64)
-        self._moments(values.data_ptr(), *values.shape, look.ends.data_ptr(), facts.data_ptr(), native.threads())
-        return facts[:, :1], facts[:, 1:]
 
     def nucleus(
         self, logits: Tensor, probs: Tensor, ends: Tensor, share: Tensor, whole: Tensor, slack: Tensor, best: Tensor,

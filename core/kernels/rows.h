@@ -68,6 +68,34 @@ inline void look(const float *x, int64_t columns, float *maxima, float *ends) {
         if (x[i] != x[i]) maxima[i / WIDTH] = NOT_ONE;
 }
 
+// -- weights ----------------------------------------------------------------------------------------------------------
+
+typedef float eight __attribute__((vector_size(4 * 8)));
+typedef double wide __attribute__((vector_size(8 * 8)));
+
+// The lanes of a vector in float64, the upper half on the lower one.
+inline wide halves_of(vec x) {
+    eight low, high;
+    std::memcpy(&low, &x, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const char *>(&x) + sizeof low, sizeof high);
+    return __builtin_convertvector(low, wide) + __builtin_convertvector(high, wide);
+}
+
+// The sum of a vector's lanes, in float64.
+inline double whole_of(wide x) {
+    const auto four = [&](int i) { return (x[i] + x[i + 4]) + (x[i + 2] + x[i + 6]); };
+    return four(0) + four(1);
+}
+inline double whole_of(vec x) { return whole_of(halves_of(x)); }
+
+// e^(x - highest). What float32 loses of the difference is as much as ten roundings of a weight: it is put back, to
+// first order, so that each weight is off by two ulps at most.
+inline vec weight(vec x, float highest) {
+    const vec from = all(-highest), far = x + from, back = far - x;
+    const vec lost = (x - (far - back)) + (from - back), near = exponential(far);
+    return near > 0.0f ? near + near * lost : near;  // -inf has lost what is no number
+}
+
 // -- the order of columns ---------------------------------------------------------------------------------------------
 
 // The float's order as an unsigned integer's; the zeros are one, and NaN is above all.

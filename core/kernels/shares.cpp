@@ -4,33 +4,7 @@
 
 namespace {
 
-typedef float eight __attribute__((vector_size(4 * 8)));
-typedef double wide __attribute__((vector_size(8 * 8)));
-
-// The lanes of a vector in float64, the upper half on the lower one.
-inline wide halves_of(vec x) {
-    eight low, high;
-    std::memcpy(&low, &x, sizeof low);
-    std::memcpy(&high, reinterpret_cast<const char *>(&x) + sizeof low, sizeof high);
-    return __builtin_convertvector(low, wide) + __builtin_convertvector(high, wide);
-}
-
-// The sum of a vector's lanes, in float64.
-inline double whole_of(wide x) {
-    const auto four = [&](int i) { return (x[i] + x[i + 4]) + (x[i + 2] + x[i + 6]); };
-    return four(0) + four(1);
-}
-inline double whole_of(vec x) { return whole_of(halves_of(x)); }
-
 // -- probabilities ----------------------------------------------------------------------------------------------------
-
-// e^(x - highest). What float32 loses of the difference is as much as ten roundings of a weight: it is put back, to
-// first order, so that each weight is off by two ulps at most.
-inline vec weight(vec x, float highest) {
-    const vec from = all(-highest), far = x + from, back = far - x;
-    const vec lost = (x - (far - back)) + (from - back), near = exponential(far);
-    return near > 0.0f ? near + near * lost : near;  // -inf has lost what is no number
-}
 
 // Softmax, with its sums by blocks. `facts`: all their sum, the heaviest block's, the best probability. A block's lanes
 // are summed in float32, six columns each, and those in float64. So a block is off by less than five roundings of its
@@ -67,27 +41,6 @@ void share_out(const float *x, int64_t columns, float highest, float *probs, dou
     facts[0] = whole * narrow;
     facts[1] = heaviest;
     facts[2] = narrow;
-}
-
-// What a trace tells of a row: the sum of its weights, and how far below the best its logits are on average, in nats.
-void moments(const float *x, int64_t columns, float highest, double *facts) {
-    facts[0] = facts[1] = double(NOT_ONE);
-    if (!std::isfinite(highest)) return;
-    const vec farthest = all(104.0f);  // e^-104 is 0: what was removed has no infinity to multiply it by
-    double whole = 0.0, distance = 0.0;
-    for (int64_t first = 0; first < columns; first += WIDTH) {
-        const int64_t here = least_of(WIDTH, columns - first);
-        vec part = {}, far = {};
-        for (int64_t i = 0; i < here; i += LANES) {
-            const vec own = some(x + first + i, here - i, -INFINITY), mine = weight(own, highest);
-            part += mine;
-            far += mine * smaller(highest - own, farthest);
-        }
-        whole += whole_of(part);
-        distance += whole_of(far);
-    }
-    facts[0] = whole;
-    facts[1] = distance / whole;
 }
 
 // -- a draw -----------------------------------------------------------------------------------------------------------
@@ -289,14 +242,6 @@ void choose_shares(const float *values, int64_t rows, int64_t columns, float *ma
         if (!known) look(own, columns, maxima + row * (columns / WIDTH), ends + row * 2);
         share_out(own, columns, ends[row * 2 + 1], probs + row * columns, sums + row * ((columns + WIDTH - 1) / WIDTH),
                   facts + row * 3);
-    });
-}
-
-// ends [rows, 2]: the least and the largest logit; facts [rows, 2]: see `moments`.
-void choose_moments(const float *values, int64_t rows, int64_t columns, const float *ends, double *facts,
-                   int64_t threads) {
-    each_row(rows, columns, threads, [=](int64_t row) {
-        moments(values + row * columns, columns, ends[row * 2 + 1], facts + row * 2);
     });
 }
 

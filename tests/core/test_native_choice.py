@@ -210,16 +210,3 @@ def test_several_threads_give_what_one_does(monkeypatch: pytest.MonkeyPatch) -> 
         every.append((*kernels().best(values, 70, None)[:2], shares.probs, shares.sums, nucleus.mask(), nucleus.sums))
     for other in every[1:]:
         assert all(torch.equal(a, b) for a, b in zip(every[0], other, strict=True))
-
-
-@pytest.mark.parametrize("kind", ["plain", "half", "removed"])
-def test_what_a_trace_tells_of_a_row(kind: str) -> None:
-    dist = Dist(made(kind, (3, 6011), 5))
-    moments = dist.moments
-    assert moments is not None
-    whole, distance = moments
-    weights = (dist.logits.double() - dist.max_logit).exp()
-    torch.testing.assert_close(whole, weights.sum(-1, keepdim=True), atol=0, rtol=1e-6)
-    probs = weights / weights.sum(-1, keepdim=True)
-    entropy = torch.special.entr(probs).sum(-1, keepdim=True)
-    torch.testing.assert_close(whole.log() + distance, entropy, atol=2e-6, rtol=2e-6)
