@@ -73,7 +73,7 @@ class Batch:
     @property
     def full(self) -> bool:
         """Whether some row's slot has no room for another token."""
-        return max(map(len, self.history.host)) >= self.runner.max_length
+        return max(self.history.host_lengths) >= self.runner.max_length
 
     def context(self, raw: Dist, index: Sequence[int]) -> Context:
         """The context of some rows, by slot."""
@@ -83,7 +83,7 @@ class Batch:
             self.history,
             self.vocab,
             raw,
-            Noise([row.noise for row in rows], [len(self.history.host[i]) for i in index], self.runner.device),
+            Noise([row.noise for row in rows], [self.history.host_lengths[i] for i in index], self.runner.device),
             index=index,
             scores=self._scores(rows),
             elapsed=[now - row.request.submitted for row in rows],
@@ -319,7 +319,7 @@ class Batch:
         """Slots that fall idle keep their cache. A row's last token was never decoded, so it ends before that."""
         for slot in range(count, len(self.rows)):
             self._parked[slot] = self.history.host[slot][
-                : min(len(self.history.host[slot]) - 1, self.runner.lengths[slot])
+                : min(self.history.host_lengths[slot] - 1, self.runner.lengths[slot])
             ]
 
     def clear(self) -> None:

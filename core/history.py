@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from .transfer import index_on, to_device
+
+Rows: TypeAlias = "Tensor | list[Tensor]"
+"""Token ids of some rows: int64 [R, n], or of each row [n_i]."""
 
 
 class TextReader(Protocol):
@@ -28,10 +31,11 @@ class History:
         self, vocab_size: int, device: torch.device | str = "cpu", reader: Callable[[], TextReader] | None = None
     ) -> None:
         self.vocab_size, self.device = vocab_size, torch.device(device)
-        self.host: list[list[int]] = []
+        self.host_lengths: list[int] = []  # how many tokens of each row the host knows of
         self.prompt_sizes: list[int] = []
         self._reader = reader
         self._texts: list[tuple[TextReader, int, str] | None] = []
+        self._host: list[list[int]] | None = []  # None: nobody has asked for what came as tensors
         self._held: Tensor | None = None  # int64 [R, room], made from the host's tokens when first asked for
         self._counts: Tensor | None = None  # int32 [R, V]: of generated tokens, kept up to date once asked for
         self._prompt_counts: Tensor | None = None
@@ -42,7 +46,16 @@ class History:
 
     @property
     def rows(self) -> int:
-        return len(self.host)
+        return len(self.prompt_sizes)
+
+    @property
+    def host(self) -> list[list[int]]:
+        """The tokens of each row that the host knows of. Read from the device once, where they came as tensors."""
+        if self._host is None:
+            assert self._held is not None
+            table = self._held.cpu()
+            self._host = [row[:length].tolist() for row, length in zip(table, self.host_lengths, strict=True)]
+        return self._host
 
     # -- rows come and go ----------------------------------------------------------------------------------------------
 
@@ -51,33 +64,39 @@ class History:
         self.extend([prompt], [output])
         return self.rows - 1
 
-    def extend(
-        self,
-        prompts: Sequence[Sequence[int]],
-        outputs: Sequence[Sequence[int]],
-        ids: Sequence[Sequence[Tensor]] | None = None,
-    ) -> None:
-        """New rows behind the others, all at once.
+    def begin(self, prompts: Rows, outputs: Rows) -> None:
+        """The first rows, of int64 tensors."""
+        assert not self.rows
+        self.prompt_sizes = sizes_of(prompts)
+        self.host_lengths = [sum(sizes) for sizes in zip(self.prompt_sizes, sizes_of(outputs), strict=True)]
+        self._texts = [None] * len(prompts)
+        self._host = [[] for _ in self.prompt_sizes]
+        self._held = self._counts = self._prompt_counts = self._entropies = None
+        if any(self.host_lengths):
+            room = _room(max(self.host_lengths))
+            if isinstance(prompts, Tensor) and isinstance(outputs, Tensor):
+                self._held = self._table(torch.cat([prompts, outputs], -1), room)
+            else:
+                self._held = self._table([torch.cat(parts) for parts in zip(prompts, outputs, strict=True)], room)
+            self._host = None
 
-        ``ids``: the same of each row in int64 tensors, one behind another, where those are made already.
-        """
+    def extend(self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> None:
+        """New rows behind the others, all at once."""
         new = [[*prompt, *output] for prompt, output in zip(prompts, outputs, strict=True)]
         if not new:
             return
-        longest = max(map(len, new))
-        if self._held is None and not self.host and ids is not None and longest:
-            self._held = self._table(ids, _room(longest))
-        elif self._held is not None:
-            self._reserve(longest + 1)
-            self._held = torch.cat([self._held, self._table(ids or list(map(_parts, new)), self._held.shape[1])])
+        if self._held is not None:
+            self._reserve(max(map(len, new)) + 1)
+            self._held = torch.cat([self._held, self._table(list(map(packed, new)), self._held.shape[1])])
         self.host.extend(new)
+        self.host_lengths.extend(map(len, new))
         self.prompt_sizes.extend(map(len, prompts))
         self._texts.extend([None] * len(new))
         if self._entropies is not None:
             fresh = self._entropies.new_full((len(new), self._tokens.shape[1]), float("nan"))
             self._entropies = torch.cat([self._entropies, fresh])
         self._sizes = self._shown = None
-        behind = slice(len(self.host) - len(new), None)
+        behind = slice(self.rows - len(new), None)
         if self._counts is not None:
             self._counts = torch.cat([self._counts, self._count(behind, prompt=False)])
         if self._prompt_counts is not None:
@@ -85,7 +104,8 @@ class History:
 
     def select(self, parents: Sequence[int]) -> None:
         """Row i becomes a copy of row parents[i]; rows not named are gone."""
-        self.host = [list(self.host[p]) for p in parents]
+        self._host = [list(self.host[p]) for p in parents]
+        self.host_lengths = [self.host_lengths[p] for p in parents]
         self.prompt_sizes = [self.prompt_sizes[p] for p in parents]
         self._texts = [None if parents.count(p) > 1 else self._texts[p] for p in parents]
         index = index_on(self.device, parents)
@@ -102,7 +122,7 @@ class History:
     def append(self, tokens: Tensor, host: Sequence[int] | None = None) -> None:
         """One token a row: int64 [R, 1] on the device, and on the host where already known (else ``note`` later)."""
         _, lengths = self.sizes
-        self._reserve(max(map(len, self.host)) + len(self._pending) + 1)
+        self._reserve(max(self.host_lengths) + len(self._pending) + 1)
         self._tokens.scatter_(1, lengths, tokens)
         self._pending.append(tokens)
         if self._counts is not None:
@@ -118,30 +138,28 @@ class History:
         if self._pending:
             for row, token in zip(self.host, host, strict=True):
                 row.append(int(token))
+            self.host_lengths = [length + 1 for length in self.host_lengths]
             del self._pending[0]
 
     @property
     def _tokens(self) -> Tensor:
         """int64 [R, room], -1 past each row's length."""
         if self._held is None:
-            longest = max([0, *map(len, self.host)])
-            self._held = self._table(list(map(_parts, self.host)), _room(longest + len(self._pending)))
+            longest = max([0, *self.host_lengths])
+            self._held = self._table(list(map(packed, self.host)), _room(longest + len(self._pending)))
             for i, tokens in enumerate(self._pending):
-                at = [len(row) + i for row in self.host]
+                at = [length + i for length in self.host_lengths]
                 self._held.scatter_(1, torch.tensor(at, device=self.device)[:, None], tokens)
         return self._held
 
-    def _table(self, rows: Sequence[Sequence[Tensor]], room: int) -> Tensor:
+    def _table(self, rows: Rows, room: int) -> Tensor:
         """int64 [n, room]: token ids, -1 behind them."""
         block = torch.full((len(rows), room), -1, dtype=torch.int64)
-        sizes = {sum(map(len, parts)) for parts in rows}
-        if len(sizes) == 1 and (size := sizes.pop()):  # at once
-            block[:, :size] = torch.cat([part for parts in rows for part in parts]).view(len(rows), size)
-            return block.to(self.device)
-        for own, parts in zip(block, rows, strict=True):
-            if parts:
-                joined = torch.cat(list(parts))
-                own[: len(joined)] = joined
+        if isinstance(rows, Tensor):
+            block[:, : rows.shape[1]] = rows
+        else:
+            for own, tokens in zip(block, rows, strict=True):
+                own[: len(tokens)] = tokens
         return block.to(self.device)
 
     def _reserve(self, length: int) -> None:
@@ -156,14 +174,14 @@ class History:
     def tokens(self) -> Tensor:
         """int64 [R, T], T the longest row (at least 1), -1 past each row's length."""
         if self._shown is None:
-            self._shown = self._tokens[:, : max([1, *(len(row) + len(self._pending) for row in self.host)])]
+            self._shown = self._tokens[:, : max([1, *(length + len(self._pending) for length in self.host_lengths)])]
         return self._shown
 
     @property
     def sizes(self) -> tuple[Tensor, Tensor]:
         """(prompt lengths, lengths), int64 [R, 1] each."""
         if self._sizes is None:
-            lengths = [len(row) + len(self._pending) for row in self.host]
+            lengths = [length + len(self._pending) for length in self.host_lengths]
             prompt = to_device(self.prompt_sizes, torch.int64, self.device).reshape(-1, 1)
             self._sizes = prompt, to_device(lengths, torch.int64, self.device).reshape(-1, 1)
         return self._sizes
@@ -238,11 +256,11 @@ def _room(length: int) -> int:
     return max(64, length + 1)
 
 
-def _parts(tokens: Sequence[int]) -> list[Tensor]:
-    """As one tensor, or none."""
-    return [packed(tokens)] if tokens else []
+def sizes_of(rows: Rows) -> list[int]:
+    """How many there are of each."""
+    return [rows.shape[1]] * len(rows) if isinstance(rows, Tensor) else list(map(len, rows))
 
 
 def packed(tokens: Sequence[int]) -> Tensor:
-    """int64 [n] of n >= 1 token ids: several times as fast as torch.tensor is with a list."""
-    return torch.frombuffer(array("q", tokens), dtype=torch.int64)
+    """int64 [n] of token ids: several times as fast as torch.tensor is with a list."""
+    return torch.frombuffer(array("q", tokens), dtype=torch.int64) if tokens else torch.empty(0, dtype=torch.int64)

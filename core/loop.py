@@ -203,7 +203,7 @@ class Loop:
                 row.push(tokens[i])
                 committed.append((row.request, row.request.rows.index(row), tokens[i]))
                 if row.request.trace:
-                    traces.append(Wanted(at, len(row.tokens) - 1, len(batch.history.host[i]) - 1, tokens[i]))
+                    traces.append(Wanted(at, len(row.tokens) - 1, batch.history.host_lengths[i] - 1, tokens[i]))
                 self._judge(session, at, i, line[FLAGS:], drawn.raw)
             if traces:
                 self._trace(session, proposal, drawn, traces)
@@ -238,7 +238,7 @@ class Loop:
         except Exception as error:  # a stranger's criterion may raise anything: its row ends, the loop does not
             row.fail(error if isinstance(error, Fault) else Fault("until", error), len(row.tokens) - 1)
             return
-        if verdict is None and len(batch.history.host[i]) >= self.runner.max_length:
+        if verdict is None and batch.history.host_lengths[i] >= self.runner.max_length:
             verdict = Verdict("length", "cache")
         if verdict is not None:
             row.end(verdict)

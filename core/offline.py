@@ -16,7 +16,7 @@ from .dist import Dist
 from .dsl.faults import placed
 from .errors import LogitmillError, RequestError, StageError, StrategyError
 from .halt import Halt, Offsets
-from .history import History, packed
+from .history import History, Rows, packed, sizes_of
 from .patch import patched
 from .planner import Plan, plan
 from .rng import Noise, RowNoise, check_seed, folded
@@ -69,7 +69,7 @@ def _prepare(
 ) -> tuple[Dist, Context, Session, list[int]]:
     dist = Dist(_logits(logits))
     _sound(dist, [0] * dist.rows)
-    (prompts, given), (outputs, made) = _tokens("prompt", prompt, dist), _tokens("output", output, dist)
+    prompts, outputs = _tokens("prompt", prompt, dist), _tokens("output", output, dist)
     reader = None
     if tokenizer is not None:
         from .tokens import TokenText
@@ -78,17 +78,16 @@ def _prepare(
     vocab, prepared = _constants(built, dist, tokenizer)
     noise = [RowNoise(s) for s in _seeds(seed, dist.rows)]
     history = History(dist.columns, dist.device, reader)
-    longest = max(map(len, outputs))
-    at_once = not longest or not built.looks_at_the_prompt
-    ids = list(zip(given, made, strict=True))
-    history.extend(prompts, outputs if at_once else [[]] * len(prompts), ids if at_once else None)
+    steps = sizes_of(outputs)
+    at_once = not max(steps) or not built.looks_at_the_prompt
+    history.begin(prompts, outputs if at_once else [output[:0] for output in outputs])
     ctx = _context(history, vocab, dist, noise, prepared)
     session = Session.opened(built, ctx)
     if at_once:
-        return dist, ctx, session, list(map(len, outputs))
+        return dist, ctx, session, steps
     if not session.phases:
         _replace(history, prompts, outputs)
-        return dist, _context(history, vocab, dist, noise, prepared), session, [len(o) for o in outputs]
+        return dist, _context(history, vocab, dist, noise, prepared), session, steps
     # Phases follow the output: replay it, a token at a time, and let each phase's own stop test move its rows on.
     halt = Halt()
 
@@ -109,7 +108,7 @@ def _prepare(
     _replace(history, prompts, outputs)
     session = Session.joined(rows)
     session.index = list(range(dist.rows))
-    return dist, _context(history, vocab, dist, noise, prepared), session, [len(o) for o in outputs]
+    return dist, _context(history, vocab, dist, noise, prepared), session, steps
 
 
 def _constants(built: Plan, dist: Dist, tokenizer: Any) -> tuple[Vocab, dict[Any, Any]]:
@@ -124,13 +123,12 @@ def _constants(built: Plan, dist: Dist, tokenizer: Any) -> tuple[Vocab, dict[Any
 
 
 def _context(history: History, vocab: Vocab, dist: Dist, noise: list[RowNoise], prepared: dict[Any, Any]) -> Context:
-    positions = [len(row) for row in history.host]
-    return Context(history, vocab, dist, Noise(noise, positions, dist.device), prepared=prepared)
+    return Context(history, vocab, dist, Noise(noise, list(history.host_lengths), dist.device), prepared=prepared)
 
 
-def _replace(history: History, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> None:
+def _replace(history: History, prompts: Rows, outputs: Rows) -> None:
     history.select([])
-    history.extend(prompts, outputs)
+    history.begin(prompts, outputs)
 
 
 def _logits(logits: Any) -> Tensor:
@@ -188,44 +186,52 @@ def _no_number(logits: Any) -> str:
     return next((found for row in logits if (found := _no_number(row))), "")
 
 
-def _tokens(name: str, tokens: Any, dist: Dist) -> tuple[list[list[int]], list[Tensor]]:
-    """A list of ids for each row, from None, one list for all, or one for each; and the same as int64 tensors."""
+def _tokens(name: str, tokens: Any, dist: Dist) -> Rows:
+    """The ids of each row, from None, one list for all, or one for each."""
     if tokens is None:
-        return [[] for _ in range(dist.rows)], [torch.empty(0, dtype=torch.int64)] * dist.rows
+        return torch.empty(dist.rows, 0, dtype=torch.int64)
     if isinstance(tokens, str):
         raise RequestError(f"{name} is token ids here, not text: encode it with the tokenizer first")
     if not hasattr(tokens, "tolist") and not isinstance(tokens, list | tuple):
         raise RequestError(f"{name} is token ids, one list or one for each row, got {type(tokens).__name__}")
+    rows: Rows | None = _of_tensor(tokens, dist.columns)
+    if rows is None:
+        rows = []
+        for row in _lists(name, tokens):
+            own, wrong = _no_token(row, dist.columns)
+            if wrong is not None:
+                raise RequestError(f"{name} holds {wrong}, which is no token id of a vocabulary of {dist.columns}")
+            rows.append(own)
+    if len(rows) not in (1, dist.rows):
+        raise RequestError(f"{name} has {len(rows)} rows, logits have {dist.rows}")
+    if len(rows) == dist.rows:
+        return rows
+    return rows[0].expand(dist.rows, -1)
+
+
+def _of_tensor(tokens: Any, size: int) -> Tensor | None:
+    """A tensor of token ids as [n, T]; None for anything else."""
+    if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64 or not tokens.numel():
+        return None
+    if tokens.dim() not in (1, 2):
+        return None
+    least, most = tokens.aminmax()
+    own = tokens.detach().cpu()
+    return own.reshape(-1, own.shape[-1]) if int(least) >= 0 and int(most) < size else None
+
+
+def _lists(name: str, tokens: Any) -> list[list[Any]]:
+    """The rows of what may be token ids, as lists of whatever they hold."""
     held = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
     if not isinstance(held, list):
         raise RequestError(f"{name} is token ids, one list or one for each row, got the single number {held}")
     if held and not isinstance(held[0], list | tuple) and hasattr(held[0], "tolist"):
         held = [item.tolist() for item in held]
-    many = bool(held) and isinstance(held[0], list | tuple)
-    if many and not all(isinstance(row, list | tuple) for row in held):
+    if not held or not isinstance(held[0], list | tuple):
+        return [held]
+    if not all(isinstance(row, list | tuple) for row in held):
         raise RequestError(f"{name} is token ids, one list or one for each row, got numbers beside lists")
-    rows = [list(row) for row in held] if many else [held]
-    if len(rows) not in (1, dist.rows):
-        raise RequestError(f"{name} has {len(rows)} rows, logits have {dist.rows}")
-    ids = _checked(tokens, dist.columns)
-    if ids is None:
-        ids = []
-        for row in rows:
-            own, wrong = _no_token(row, dist.columns)
-            if wrong is not None:
-                raise RequestError(f"{name} holds {wrong}, which is no token id of a vocabulary of {dist.columns}")
-            ids.append(own)
-    if len(rows) == 1:
-        return [list(rows[0]) for _ in range(dist.rows)], ids * dist.rows
-    return rows, ids
-
-
-def _checked(tokens: Any, size: int) -> list[Tensor] | None:
-    """The rows of a tensor of token ids; None for anything else."""
-    if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64 or not tokens.numel() or tokens.dim() > 2:
-        return None
-    least, most = tokens.aminmax()
-    return list(tokens.cpu().reshape(-1, tokens.shape[-1])) if int(least) >= 0 and int(most) < size else None
+    return [list(row) for row in held]
 
 
 def _no_token(row: list[Any], size: int) -> tuple[Tensor, str | None]:

@@ -107,6 +107,13 @@ def uniform(seeds: Tensor, position: Tensor, attempt: Tensor, key: int, draw: Te
 
 def uniform_few(places: Sequence[tuple[int, int, int]], key: int, draws: int) -> list[list[float]]:
     """`uniform` without tensors: for each place (seed, position, attempt) ``draws`` numbers, the same ones."""
+    units = noise.uniform(places, key, draws)
+    if units is None:
+        units = _units(places, key, draws)
+    return [units[i : i + draws] for i in range(0, len(units), draws)]
+
+
+def _units(places: Sequence[tuple[int, int, int]], key: int, draws: int) -> list[float]:
     counter = (
         list(range(draws)) * len(places),
         [position for _, position, _ in places for _ in range(draws)],
@@ -115,8 +122,7 @@ def uniform_few(places: Sequence[tuple[int, int, int]], key: int, draws: int) ->
     )
     seeds = [seed for seed, _, _ in places for _ in range(draws)]
     high, low, _, _ = philox_few(counter, ([seed & _MASK for seed in seeds], [seed >> 32 for seed in seeds]))
-    units = [((h >> 5) * 67108864 + (w >> 6)) * (1.0 / 9007199254740992.0) for h, w in zip(high, low, strict=True)]
-    return [units[i : i + draws] for i in range(0, len(units), draws)]
+    return [((h >> 5) * 67108864 + (w >> 6)) * (1.0 / 9007199254740992.0) for h, w in zip(high, low, strict=True)]
 
 
 def _uniform_many(places: Sequence[tuple[int, int, int]], key: int, draws: int) -> list[list[float]]:

@@ -8,7 +8,8 @@ only those.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from .context import Context
 from .dist import Dist
 from .errors import LogitmillError
 from .kernels.cuts import Cuts, serves
+from .kernels.tails import NativeTail
 from .planner import Node, Pipe, Plan
 from .proposal import Proposal, Visit, narrowed
 from .returned import dist_of, state_of, tokens_of, weights_of
@@ -74,7 +76,7 @@ class Session:
                     session.states[node.index] = state_of(stage.init(view), ctx.rows)
             elif isinstance(node.stage, Combinator) and node.stage.sequential:
                 session.phases[node.index] = [0] * ctx.rows
-                session.starts[node.index] = [len(ctx.history.host[i]) for i in ctx.host_index]
+                session.starts[node.index] = [ctx.history.host_lengths[i] for i in ctx.host_index]
         return session
 
     @property
@@ -155,8 +157,7 @@ class Session:
         None when a sampler has ended it.
         """
         for at, node in enumerate(pipe.nodes):
-            tail = at >= pipe.tail and draws and (dist.is_ranked or (serves(dist) and not self.plans[0].as_written))
-            if tail and self._tail(pipe.nodes[at:], dist, ctx, rows, out, shared=shared):
+            if at >= pipe.tail and draws and self._tail(pipe.nodes[at:], dist, ctx, rows, out, shared=shared):
                 return None
             with _faults(node):
                 stage, written, view = self._at_work(node, rows, dist, ctx)
@@ -191,23 +192,17 @@ class Session:
     def _tail(
         self, nodes: tuple[Node, ...], dist: Dist, ctx: Context, rows: list[int], out: Proposal, *, shared: bool
     ) -> bool:
-        """The rest of a pipe in one go, on a ranked Dist or by a kernel. False, and nothing done, where that does not
-        give the same.
-        """
-        head = Head(dist) if dist.is_ranked else Cuts(dist)
-        try:
-            for node in nodes[:-1]:
-                stage, _, view = self._at_work(node, rows, dist, ctx)
-                if not stage.on_head(head, view):  # type: ignore[attr-defined]  # the plan says which have it
-                    return False
-            sampler, _, view = self._at_work(nodes[-1], rows, dist, ctx)
-            drawn = head.drawn(view.noise(sampler))
-            if drawn is None:
-                return False
-            law, tokens = drawn
-            out.take(rows, tokens)
-        except Exception:  # whatever it is, stage by stage it is reported with its name
+        """The rest of a pipe in one go. False, and nothing done, where nothing gives the same."""
+        drawn = None
+        for head in self._heads(dist):
+            with suppress(Exception):  # whatever it is, stage by stage it is reported with its name
+                drawn = self._on_head(head(dist), nodes, dist, ctx, rows)
+            if drawn is not None:
+                break
+        else:
             return False
+        law, tokens = drawn
+        out.take(rows, tokens)
         out.laws.append((rows, law))
 
         def tell(told: Proposal) -> None:
@@ -215,6 +210,26 @@ class Session:
 
         out.untold.append(tell)
         return True
+
+    def _heads(self, dist: Dist) -> tuple[Callable[[Dist], Any], ...]:
+        """What may run the end of a pipe in one go, the fastest first: a kernel, or torch on few candidates."""
+        if dist.is_ranked:
+            return (NativeTail, Head) if dist.looks else (Head,)
+        if self.plans[0].as_written:
+            return ()
+        return (NativeTail,) if dist.is_wide else (Cuts,) if serves(dist) else ()
+
+    def _on_head(
+        self, head: Any, nodes: tuple[Node, ...], dist: Dist, ctx: Context, rows: list[int]
+    ) -> tuple[Dist, Tensor] | None:
+        """(the law, tokens); None where a stage cannot, or nothing can be drawn."""
+        for node in nodes[:-1]:
+            stage, _, view = self._at_work(node, rows, dist, ctx)
+            if not stage.on_head(head, view):  # type: ignore[attr-defined]  # the plan says which have it
+                return None
+        sampler, _, view = self._at_work(nodes[-1], rows, dist, ctx)
+        found: tuple[Dist, Tensor] | None = head.drawn(view.noise(sampler))
+        return found
 
     def _combine(
         self, node: Node, stage: Combinator, dist: Dist, ctx: Context, view: Context, rows: list[int], out: Proposal,

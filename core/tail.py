@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from .dist import NEG_INF, Dist
-from .kernels.choosing import choosing
 from .stage import draw
 
 
@@ -24,7 +23,6 @@ class Head:
     def __init__(self, dist: Dist) -> None:
         self.logits, self.ids = dist.candidates
         self.vocab_size = dist.vocab_size
-        self._on_cpu = dist.device.type == "cpu"
         self._weights: Tensor | None = None
         self._stays: Tensor | None = None  # bool [R, C]: None where all do
 
@@ -68,10 +66,6 @@ class Head:
 
         The ``least`` best (a number, or int64 [R, 1]) stay, and all where p is a tensor and 1.
         """
-        kernels = choosing() if self._on_cpu else None
-        if kernels is not None and not isinstance(p, Tensor) and not isinstance(least, Tensor):
-            self.keep(kernels.keep_share(self.weights, p, least))
-            return
         self.keep(with_best(self.mass_before < p, p, least))
 
     def above(self, difference: float, least: int) -> None:
@@ -90,10 +84,7 @@ class Head:
     def drawn(self, uniform: Tensor) -> tuple[Dist, Tensor] | None:
         """The law, and tokens (int64 [R, 1]) drawn from it; None where there is no law."""
         law = self.law()
-        if law is None:
-            return None
-        kernels = choosing() if self._on_cpu else None
-        return law, draw(law, uniform) if kernels is None else kernels.among(self.weights, self.ids, uniform)
+        return None if law is None else (law, draw(law, uniform))
 
 
 def with_best(keep: Tensor, p: Any, least: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -101,22 +102,25 @@ class Dry(LogitsProcessor):
         row, place, runs = _runs(tokens, lengths, low, farthest)
         if not len(row):
             return dist
-        following = tokens[row, place + 1]
-        broken = torch.zeros_like(row, dtype=torch.bool)
+        behind = place + 1
+        following = tokens[row, behind]
         if marks.any:
             runs = torch.minimum(runs, marks.room(tokens, lengths, low, by_head=self.dialect == "llamacpp")[row, 0])
-            broken = marks.at(marks.single, following)
-        values = {name: getattr(self, name) for name in self.scalars}
-        own = self
-        if any(isinstance(value, Tensor) for value in values.values()):
-            own = self.bound({name: v[row] if isinstance(v, Tensor) else v for name, v in values.items()})
-        costs = torch.where(broken, 0.0, own._costs(runs[:, None])[:, 0])
+        costs = self._costs_in(runs, row, farthest)
+        if marks.any:
+            costs = torch.where(marks.at(marks.single, following), 0.0, costs)
         spots = row * dist.columns + following
         dearest = _dearest(spots, costs)
-        held = dist.logits_at(places_of(dist, ctx))[
-            row, place + 1
-        ]  # as the stages before, where they look at tokens too
+        held = dist.logits_at(places_of(dist, ctx))[row, behind]  # as the stages before, where they look at tokens too
         return dist.with_some(spots, held - dearest)
+
+    def _costs_in(self, runs: Tensor, row: Tensor, farthest: int) -> Tensor:
+        """``_costs`` of runs (int64 [n]) in these rows, none longer than ``farthest`` and a chunk."""
+        values = {name: getattr(self, name) for name in self.scalars}
+        if any(isinstance(value, Tensor) for value in values.values()):
+            own = self.bound({name: v[row] if isinstance(v, Tensor) else v for name, v in values.items()})
+            return own._costs(runs[:, None])[:, 0]
+        return _table(type(self), self.dialect, tuple(values.items()), farthest + CHUNK)[runs]
 
     def _costs(self, runs: Tensor) -> Tensor:
         """Float32 [R, T]: what the token behind a run of this length costs, inf where float32 does not reach."""
@@ -216,6 +220,12 @@ def followed(tokens: Tensor, lengths: Tensor, low: Tensor, at: tuple[Tensor, Ten
         if not bool(going.any()):
             break
     return counts
+
+
+@lru_cache(maxsize=64)
+def _table(kind: type[Dry], dialect: Any, values: tuple[tuple[str, Any], ...], longest: int) -> Tensor:
+    """float32 [longest + 1]: what runs of each length cost, where no step changes that."""
+    return kind(dialect=dialect, **dict(values))._costs(torch.arange(longest + 1)[:, None])[:, 0]
 
 
 def _double(value: Any, like: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ callers' other way. ``choosing`` is None where there are no kernels.
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_double, c_float, c_int64, c_void_p
+from ctypes import c_double, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -38,8 +38,6 @@ _ARGUMENTS = {
         c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_double, c_double, c_void_p, c_void_p,
         c_int64,
     ),
-    "keep_share": (c_void_p, c_int64, c_int64, c_float, c_int64, c_void_p),
-    "among": (c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_void_p),
 }  # fmt: skip
 
 
@@ -81,8 +79,6 @@ class Choosing:
     _nucleus: Any
     _position: Any
     _draw: Any
-    _keep_share: Any
-    _among: Any
 
     def __init__(self) -> None:
         for name, takes in _ARGUMENTS.items():
@@ -182,26 +178,6 @@ class Choosing:
             uniform.data_ptr(), rough, coarse, at.data_ptr(), sure.data_ptr(), native.threads(),
         )  # fmt: skip
         return at, sure, seen
-
-    def keep_share(self, weights: Tensor, share: float, least: int) -> Tensor:
-        """bool [R, n] of float64 [R, n], best first: above which lies less than a share of the sum, in float32.
-
-        And the ``least`` best.
-        """
-        weights = weights.contiguous()
-        keep = torch.empty_like(weights, dtype=torch.bool)
-        self._keep_share(weights.data_ptr(), *weights.shape, share, least, keep.data_ptr())
-        return keep
-
-    def among(self, weights: Tensor, ids: Tensor, uniform: Tensor) -> Tensor:
-        """int64 [R, 1]: `selection.position`'s choice in the order of ids (int64 [R, n]), as the id.
-
-        weights: float64 [R, n], finite, and one of each row above 0; uniform: float64 [R, 1].
-        """
-        weights, ids, uniform = weights.contiguous(), ids.contiguous(), uniform.contiguous()
-        tokens = ids.new_empty(len(weights), 1)
-        self._among(weights.data_ptr(), ids.data_ptr(), *weights.shape, uniform.data_ptr(), tokens.data_ptr())
-        return tokens
 
 
 def choosing() -> Choosing | None:

@@ -31,7 +31,16 @@ import torch
 from ..cache import cache_folder
 
 FOLDER = Path(__file__).resolve().parent
-SOURCES = ("account.cpp", "choose.cpp", "decode.cpp", "noise.cpp", "products.cpp", "repeats.cpp", "shares.cpp")
+SOURCES = (
+    "account.cpp",
+    "choose.cpp",
+    "decode.cpp",
+    "noise.cpp",
+    "products.cpp",
+    "repeats.cpp",
+    "shares.cpp",
+    "tail.cpp",
+)
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 THREADED = (("-fopenmp",), ())

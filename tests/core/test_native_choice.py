@@ -141,23 +141,6 @@ def test_what_lies_close_is_told_apart_by_float64(rough: bool, monkeypatch: pyte
     assert torch.equal(nucleus.mask(), expected)
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 90), st.integers(0, 2**31), st.floats(0.01, 0.999), st.integers(1, 4))
-def test_a_head_is_cut_and_drawn_from_alike(rows: int, count: int, seed: int, p: float, least: int) -> None:
-    random = torch.Generator().manual_seed(seed)
-    logits = (torch.randint(-40, 40, (rows, count), generator=random) / 8.0).sort(-1, descending=True).values.double()
-    weights = (logits - logits[:, :1]).exp()
-    before = weights.cumsum(-1) - weights
-    keep = (before / weights.cumsum(-1)[:, -1:]).float() < p
-    keep[:, :least] = True
-    assert torch.equal(kernels().keep_share(weights, p, least), keep)
-    ids = torch.stack([torch.randperm(1000, generator=random)[:count] for _ in range(rows)])
-    uniform = torch.rand(rows, 1, dtype=torch.float64, generator=random)
-    left, order = weights * keep, ids.argsort(-1)
-    expected = ids.gather(-1, order).gather(-1, position(left.gather(-1, order), uniform))
-    assert torch.equal(kernels().among(left, ids, uniform), expected)
-
-
 STRATEGIES = (
     "temperature(0.8) | top_k(50) | top_p(0.95) | sample", "top_k(3000) | min_p(0.01) | sample", "top_p(0.9) | sample",
     "temperature(1.7) | top_p(0.99) | sample", "repetition(1.1) | presence(0.3) | dry(0.8) | sample", "sample",
@@ -197,6 +180,10 @@ def test_a_draw_from_all_of_a_vocabulary(kind: str, seed: int, columns: int) -> 
 def test_the_noise_is_the_same(rows: list[tuple[int, ...]]) -> None:
     c0, c1, c2, c3, k0, k1 = zip(*rows, strict=True)
     assert rng.philox_few((c0, c1, c2, c3), (k0, k1)) == rng._by_lanes((c0, c1, c2, c3), (k0, k1))
+    places = [(low | high << 32, at, again) for low, high, at, again in zip(k0, k1, c1, c2, strict=True)]
+    for draws in (1, 3):
+        units = [unit for numbers in rng.uniform_few(places, 7, draws) for unit in numbers]
+        assert units == rng._units(places, 7, draws)
 
 
 def test_several_threads_give_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from logitmill import LogitsProcessor, Strategy
 from logitmill.core import offline
 from logitmill.core.dist import Dist
 from logitmill.core.errors import NumericalError, StageError
+from logitmill.core.kernels.choosing import choosing
 from logitmill.core.planner import plan
 from logitmill.core.session import Proposal
 
@@ -62,7 +63,8 @@ def test_planned_equals_as_written_on_a_wide_vocabulary(text: str, seed: int) ->
 def test_the_end_runs_in_one_go_and_its_account_is_there_when_asked_for() -> None:
     text = "repetition(1.2) | top_k(40) | temperature(0.7) | top_p(0.9) | min_p(0.02) | sample"
     proposal, written = proposed(text, grid(1)), proposed(text, grid(1), as_written=True)
-    assert [visit.node.name for visit in proposal.recorded] == ["repetition", "top_k"]
+    one_by_one = ["repetition", "top_k"] if choosing() is None else ["repetition"]  # a kernel finds the best, too
+    assert [visit.node.name for visit in proposal.recorded] == one_by_one
     assert len(proposal.laws) == 1
     told = proposal.visits
     assert [visit.node.name for visit in told] == "repetition top_k temperature top_p min_p sample".split()

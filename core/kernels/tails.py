@@ -1,0 +1,98 @@
+"""The end of a pipeline on few candidates, on a CPU by a kernel (``kernels/tail.cpp``): cut, scaled and drawn from.
+
+Of a step of some hundred microseconds torch's calls take nine tenths. A stage that knows a head of candidates
+(``on_head``) says to ``NativeTail`` what it would do to one, and the kernel does all of it in one call.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from ctypes import c_int64, c_void_p
+from typing import Any
+
+from torch import Tensor, int64
+
+from ..dist import Dist
+from . import native
+from .cuts import ABOVE, DIVIDE, FIRST, SHARE, Unfit
+
+MOST_FEW = 1024
+"""Up to so many candidates a row's best are looked for here."""
+
+_TAKES = (
+    c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int64,
+    c_void_p, c_void_p, c_void_p, c_void_p, c_int64,
+)  # fmt: skip
+
+
+class NativeTail:
+    """Takes down what is done to R rows of candidates; ``drawn`` does it.
+
+    They are those of a ranked Dist, or the best of a wide one, whose first step says how many. Anything else that a
+    stage may ask of a head is an AttributeError, or Unfit.
+    """
+
+    def __init__(self, dist: Dist) -> None:
+        if native.library() is None or not (dist.is_ranked or dist.is_wide):
+            raise Unfit
+        self._dist = dist
+        self._kinds, self._leasts, self._values = array("q"), array("q"), array("d")
+        self._few = dist.columns  # how many candidates there are
+        self._count = dist.columns  # and how many columns are left of them
+
+    def divide(self, divisor: Any) -> None:
+        """Every logit by a number above 0, or by a tensor [R, 1]."""
+        self._take(DIVIDE, divisor)
+
+    def first(self, count: int) -> None:
+        """No more than the ``count`` best, ties to the lower id."""
+        if not self._kinds and not self._dist.is_ranked:
+            if count > MOST_FEW or count >= self._dist.columns:
+                raise Unfit
+            self._few = self._count = count
+        self._count = min(self._count, count)
+        self._take(FIRST, count)
+
+    def share(self, p: Any, least: Any) -> None:
+        """Those above which lies less than a share ``p`` of the mass (a number, or a tensor [R, 1]: at 1 all).
+
+        And the ``least`` best.
+        """
+        if isinstance(p, Tensor):
+            p = p.masked_fill(p >= 1.0, math.inf)
+        self._take(SHARE, p, least)
+
+    def above(self, difference: float, least: int) -> None:
+        """Those whose logit is at least the best one's plus ``difference``, and the ``least`` best."""
+        self._take(ABOVE, difference, least)
+
+    def _take(self, kind: int, value: Any, least: Any = 1) -> None:
+        if isinstance(least, Tensor) or (not self._kinds and kind != FIRST and not self._dist.is_ranked):
+            raise Unfit
+        self._kinds.append(kind)
+        self._leasts.append(least)
+        rows = self._dist.rows
+        self._values.extend(value[:, 0].tolist() if isinstance(value, Tensor) else [value] * rows)
+
+    def drawn(self, uniform: Tensor) -> tuple[Dist, Tensor] | None:
+        """(the law, tokens int64 [R, 1]) for float64 [R, 1] in [0, 1); None where a row has nothing to draw from."""
+        dist = self._dist
+        if not self._kinds and not dist.is_ranked:
+            return None
+        logits, ids = dist.candidates if dist.is_ranked else (dist.logits, dist.ids)
+        logits, uniform = logits.contiguous(), uniform.contiguous()
+        ids = None if ids is None else ids.contiguous()
+        look = None if dist.is_ranked else dist.look
+        new, which = logits.new_empty(dist.rows, self._count), uniform.new_empty(dist.rows, self._count, dtype=int64)
+        weights, tokens = uniform.new_empty(dist.rows, self._count), which.new_empty(dist.rows, 1)
+        sound = native.function("tail_draw", *_TAKES, gives=c_int64)(
+            logits.data_ptr(), None if ids is None else ids.data_ptr(), dist.rows, dist.columns,
+            None if look is None else look.maxima.data_ptr(), self._few, self._kinds.buffer_info()[0],
+            self._leasts.buffer_info()[0], self._values.buffer_info()[0], len(self._kinds), uniform.data_ptr(),
+            self._count, new.data_ptr(), which.data_ptr(), weights.data_ptr(), tokens.data_ptr(), native.threads(),
+        )  # fmt: skip
+        return (Dist.ranked(new, which, dist.vocab_size, weights=weights), tokens) if sound else None
+
+
+__all__ = ["NativeTail"]

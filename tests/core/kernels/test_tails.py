@@ -1,0 +1,155 @@
+"""The end of a pipeline by a kernel is what a `Head` makes of it by torch's operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import logitmill as lm
+from logitmill.core.dist import Dist
+from logitmill.core.kernels.choosing import choosing
+from logitmill.core.kernels.cuts import Unfit
+from logitmill.core.kernels.tails import MOST_FEW, NativeTail
+from logitmill.core.tail import Head
+
+pytestmark = pytest.mark.skipif(choosing() is None, reason="there is no compiler for the kernels")
+
+ROWS = 3
+Step = tuple[str, tuple[Any, ...]]
+
+
+def per_row(low: float, high: float) -> st.SearchStrategy[Tensor]:
+    numbers = st.lists(st.floats(low, high), min_size=ROWS, max_size=ROWS)
+    return numbers.map(lambda found: torch.tensor(found, dtype=torch.float32)[:, None])
+
+
+def said(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
+    return st.tuples(st.just(name), st.tuples(*arguments))
+
+
+STEPS = st.lists(
+    st.one_of(
+        said("divide", st.floats(0.25, 4) | per_row(0.25, 4)),
+        said("first", st.integers(1, 60)),
+        said("share", st.floats(0.01, 0.9999) | per_row(0.01, 1) | st.just(torch.ones(ROWS, 1)), st.integers(1, 4)),
+        said("above", st.floats(-5, 0), st.integers(1, 4)),
+    ),
+    max_size=5,
+)
+
+
+def logits(columns: int, seed: int, *, grid: bool, removed: float) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    made = torch.randn(ROWS, columns, generator=random) * 4
+    made = (made * 8).round() / 8 if grid else made
+    return made.masked_fill(torch.rand(ROWS, columns, generator=random) < removed, -math.inf).index_fill(
+        1, torch.tensor([seed % columns]), 3.5
+    )
+
+
+def run(head: Any, steps: list[Step], uniform: Tensor) -> tuple[Dist, Tensor] | None:
+    for name, arguments in steps:
+        getattr(head, name)(*arguments)
+    found: tuple[Dist, Tensor] | None = head.drawn(uniform)
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    steps=STEPS,
+    columns=st.sampled_from([1, 2, 40, 700]),
+    seed=st.integers(0, 2**31),
+    grid=st.booleans(),
+    removed=st.sampled_from([0.0, 0.5, 0.99]),
+    u=st.floats(0, 0.999999),
+)
+def test_a_ranked_dist(steps: list[Step], columns: int, seed: int, grid: bool, removed: float, u: float) -> None:
+    dist = Dist(logits(columns, seed, grid=grid, removed=removed))
+    order = dist.order
+    ranked = Dist.ranked(dist.logits.gather(-1, order), order, columns)
+    uniform = torch.tensor([[u], [u / 2], [0.0]], dtype=torch.float64)
+    same(run(NativeTail(ranked), steps, uniform), run(Head(ranked), steps, uniform))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    k=st.integers(1, MOST_FEW),
+    steps=STEPS,
+    columns=st.sampled_from([5000, 9_601, 50_000]),
+    seed=st.integers(0, 2**31),
+    grid=st.booleans(),
+    removed=st.sampled_from([0.0, 0.9999]),
+    by_id=st.booleans(),
+)
+def test_the_best_of_a_wide_one(
+    k: int, steps: list[Step], columns: int, seed: int, grid: bool, removed: float, by_id: bool
+) -> None:
+    values = logits(columns, seed, grid=grid, removed=removed)
+    ids = (2 * torch.arange(columns) + 1).repeat(ROWS, 1) if by_id else None
+    uniform = torch.tensor([[0.25], [0.75], [0.0]], dtype=torch.float64)
+    ours = run(NativeTail(Dist(values, ids, vocab_size=2 * columns)), [("first", (k,)), *steps], uniform)
+    same(ours, run(Head(Dist(values, ids, vocab_size=2 * columns).narrow(k)), steps, uniform))
+
+
+def same(ours: tuple[Dist, Tensor] | None, theirs: tuple[Dist, Tensor] | None) -> None:
+    assert ours is not None
+    assert theirs is not None
+    (law, tokens), (other, wanted) = ours, theirs
+    assert torch.equal(tokens, wanted)
+    assert all(torch.equal(mine, own) for mine, own in zip(law.candidates, other.candidates, strict=True))
+    torch.testing.assert_close(law.ranked_weights, other.ranked_weights, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_row_with_nothing_to_draw_from(value: float) -> None:
+    values = torch.randn(2, 5000)
+    values[1] = value
+    tail = NativeTail(Dist(values))
+    tail.first(20)
+    assert tail.drawn(torch.zeros(2, 1, dtype=torch.float64)) is None
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda tail: tail.divide(2.0),  # the whole vocabulary: no few candidates
+        lambda tail: tail.share(0.9, 1),
+        lambda tail: tail.above(-1.0, 1),
+        lambda tail: tail.first(MOST_FEW + 1),
+        lambda tail: tail.first(5000),
+    ],
+)
+def test_what_a_wide_dist_is_not_for(ask: Callable[[NativeTail], None]) -> None:
+    with pytest.raises(Unfit):
+        ask(NativeTail(Dist(torch.randn(1, 5000))))
+    assert NativeTail(Dist(torch.randn(1, 5000))).drawn(torch.zeros(1, 1, dtype=torch.float64)) is None
+    with pytest.raises(Unfit):
+        NativeTail(Dist(torch.randn(1, 500)))
+
+
+class Odd(lm.LogitsProcessor, name="test.odd"):
+    """Cuts by a mask of its own, which no kernel has."""
+
+    def apply(self, dist: Dist, state: Any, ctx: Any) -> Dist:
+        return dist.keep_ranked(torch.arange(dist.columns).expand(dist.rows, -1) % 3 != 1)
+
+    def on_head(self, head: Any, ctx: Any) -> bool:
+        head.keep(torch.arange(head.logits.shape[1]).expand_as(head.logits) % 3 != 1)
+        return True
+
+
+def test_a_stage_that_asks_for_more_of_a_head_is_given_one() -> None:
+    strategy = lm.top_k(9) | lm.temperature(0.7) | Odd() | lm.top_p(0.9) | lm.sample()
+    values = logits(5000, 1, grid=False, removed=0.0)
+    drawn = {tuple(strategy.draw(values, seed=seed).tolist()) for seed in range(40)}
+    law = strategy.distribution(values)
+    assert int((law > 0).sum(-1).max()) <= 6
+    assert all(law[row, token] > 0 for tokens in drawn for row, token in enumerate(tokens))
+    assert len(drawn) > 5
