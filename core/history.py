@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from .transfer import index_on, to_device
+from .transfer import index_on, queued, to_device
 
 Rows: TypeAlias = "Tensor | list[Tensor]"
 """Token ids of some rows: int64 [R, n], or of each row [n_i]."""
@@ -85,10 +85,10 @@ class History:
         new = [[*prompt, *output] for prompt, output in zip(prompts, outputs, strict=True)]
         if not new:
             return
+        self.host.extend(new)
         if self._held is not None:
             self._reserve(max(map(len, new)) + 1)
             self._held = torch.cat([self._held, self._table(list(map(packed, new)), self._held.shape[1])])
-        self.host.extend(new)
         self.host_lengths.extend(map(len, new))
         self.prompt_sizes.extend(map(len, prompts))
         self._texts.extend([None] * len(new))
@@ -121,13 +121,15 @@ class History:
 
     def append(self, tokens: Tensor, host: Sequence[int] | None = None) -> None:
         """One token a row: int64 [R, 1] on the device, and on the host where already known (else ``note`` later)."""
-        _, lengths = self.sizes
-        self._reserve(max(self.host_lengths) + len(self._pending) + 1)
-        self._tokens.scatter_(1, lengths, tokens)
+        if self._held is not None:  # else it is made of what the host knows and of what is pending, if anybody asks
+            self._reserve(max(self.host_lengths) + len(self._pending) + 1)
+            self._held.scatter_(1, self.sizes[1], tokens)
+        if self._sizes is not None:
+            self._sizes = self._sizes[0], self._sizes[1] + 1
         self._pending.append(tokens)
         if self._counts is not None:
             self._counts.scatter_add_(1, tokens, torch.ones_like(tokens, dtype=torch.int32))
-        self._sizes, self._shown = (self.sizes[0], lengths + 1), None
+        self._shown = None
         if host is not None:
             self.note(host)
 
@@ -148,8 +150,8 @@ class History:
             longest = max([0, *self.host_lengths])
             self._held = self._table(list(map(packed, self.host)), _room(longest + len(self._pending)))
             for i, tokens in enumerate(self._pending):
-                at = [length + i for length in self.host_lengths]
-                self._held.scatter_(1, torch.tensor(at, device=self.device)[:, None], tokens)
+                at = to_device([[length + i] for length in self.host_lengths], torch.int64, self.device)
+                self._held.scatter_(1, at, tokens)
         return self._held
 
     def _table(self, rows: Rows, room: int) -> Tensor:
@@ -160,7 +162,7 @@ class History:
         else:
             for own, tokens in zip(block, rows, strict=True):
                 own[: len(tokens)] = tokens
-        return block.to(self.device)
+        return queued(block, self.device)
 
     def _reserve(self, length: int) -> None:
         have = self._tokens.shape[1]

@@ -37,7 +37,7 @@ class Drawn:
     tokens: Tensor  # int64 [n, 1]
     raw: Dist
     sessions: list[tuple[Session, Proposal]]
-    packed: Arriving = field(default_factory=lambda: Arriving(torch.empty(0)))  # float64 [n, 5 + L]
+    packed: Arriving = field(default_factory=lambda: Arriving(torch.empty(0)))  # [n, 5 + L]
     measures: list[tuple[list[int], Arriving]] = field(default_factory=list)  # slots, float64 [R, m]
 
 
@@ -60,7 +60,7 @@ def draw(batch: Batch, halt: Halt) -> Drawn:
     batch.sessions = [part.session for part in tested]
     drawn = Drawn(tokens, raw, [(part.session, part.proposal) for part in tested])
     drawn.measures = [(part.session.index, Arriving(part.measures)) for part in tested if part.measures is not None]
-    drawn.packed = Arriving(_pack(raw, logprobs, tested))  # on its way before the next decode is queued behind it
+    drawn.packed = _pack(raw, logprobs, tested)  # on its way before the next decode is queued behind it
     if batch.asked:
         for part in tested:
             _log(batch, part.session, part.proposal, drawn)
@@ -141,8 +141,8 @@ def _measures(session: Session, proposal: Proposal, ctx: Context) -> Tensor | No
     return torch.cat(values, -1) if values else None
 
 
-def _pack(raw: Dist, logprobs: Tensor, tested: Sequence[_Tested]) -> Tensor:
-    """float64 [n, 5 + L]: what the host has to know, and looks at with numbers of its own rather than with tensors."""
+def _pack(raw: Dist, logprobs: Tensor, tested: Sequence[_Tested]) -> Arriving:
+    """[n, 5 + L]: what the host has to know, and looks at with numbers of its own rather than with tensors."""
     count = raw.rows
     tops = raw.max_logit
     parts = []
@@ -156,8 +156,10 @@ def _pack(raw: Dist, logprobs: Tensor, tested: Sequence[_Tested]) -> Tensor:
         else:
             top, chosen = _held(law, proposal.tokens) if law is not None else _held_by(proposal)
         columns = [proposal.tokens, tops[index], top, chosen, logprobs[index], part.flags]
+        if len(tested) == 1 and _whole(session, count):
+            return Arriving(*columns)
         parts.append((session, torch.cat(columns, -1)))  # float64, as logprobs are
-    return _by_slot(parts, count, raw.device)
+    return Arriving(_by_slot(parts, count, raw.device))
 
 
 def _held(law: Dist, tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,12 @@ _FEW = 256  # more rows than a batch has: not worth keeping
 
 def to_device(values: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
     """The host's numbers as a tensor on ``device``. The copy is queued, and torch keeps what it reads until then."""
-    made = torch.tensor(values, dtype=dtype)
-    if device.type != "cuda":
-        return made.to(device)
-    return made.pin_memory().to(device, non_blocking=True)
+    return queued(torch.tensor(values, dtype=dtype), device)
+
+
+def queued(made: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host's, that nobody else holds, on ``device``: as ``to_device``."""
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
 
 
 def index_on(device: torch.device, rows: Sequence[int]) -> Tensor:
@@ -36,25 +38,36 @@ def _index_on(device: torch.device, rows: tuple[int, ...]) -> Tensor:
 
 
 class Arriving:
-    """A tensor on its way to the host. The copy takes its turn now: what is queued later is not waited for."""
+    """Tensors [n, w_i] on their way to the host, side by side. The copy takes its turn now: what is queued later is not
+    waited for.
+    """
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, *columns: Tensor) -> None:
         self._arrived: torch.cuda.Event | None = None
-        if tensor.device.type != "cuda":
-            self._held = tensor  # nothing to wait for, or nowhere else to read it
+        self._columns: Sequence[Tensor] = columns
+        device = columns[0].device
+        if device.type == "cpu":  # where they are read as they are
             return
-        self._held = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        with torch.cuda.device(tensor.device):  # an event belongs to the device that is current when it is recorded
-            self._held.copy_(tensor, non_blocking=True)
+        held = torch.cat(columns, -1) if len(columns) > 1 else columns[0]
+        self._columns = (held,)
+        if device.type != "cuda":
+            return
+        self._columns = (torch.empty(held.shape, dtype=held.dtype, pin_memory=True),)
+        with torch.cuda.device(device):  # an event belongs to the device that is current when it is recorded
+            self._columns[0].copy_(held, non_blocking=True)
             self._arrived = torch.cuda.Event()
             self._arrived.record()
 
-    def tolist(self) -> list[Any]:
-        """The values, nested as the tensor's dimensions are. Waits for the copy, where it is still under way."""
+    def tolist(self) -> list[list[Any]]:
+        """The values, row by row. Waits for the copy, where it is still under way."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        values: list[Any] = self._held.tolist()
-        return values
+        parts = [column.tolist() for column in self._columns]
+        return (
+            parts[0]
+            if len(parts) == 1
+            else [[value for part in row for value in part] for row in zip(*parts, strict=True)]
+        )
 
 
-__all__ = ["Arriving", "index_on", "to_device"]
+__all__ = ["Arriving", "index_on", "queued", "to_device"]
