@@ -79,39 +79,115 @@ struct Head {
     }
 };
 
+// The candidates of a row: logits and columns, best first.
+struct Candidates {
+    std::vector<float> logits;
+    std::vector<int64_t> at;
+    bool fit = true;  // whether there are not too many
+
+    void take(const float *x, int64_t count) {
+        logits.assign(x, x + count);
+        at.resize(count);
+        for (int64_t i = 0; i < count; i++) at[i] = i;
+    }
+    void take_best(const float *x, int64_t columns, const float *maxima, int64_t count) {
+        logits.resize(count);
+        at.resize(count);
+        best_of(x, columns, count, maxima, logits.data(), at.data());
+    }
+    // All that reach the largest, plus a difference, when both have been divided; put in that order.
+    void take_above(const float *x, int64_t columns, const float *maxima, float highest,
+                    const std::vector<float> &divisors, float difference, int64_t least, int64_t most) {
+        const auto divided = [&](auto value) {
+            for (const float divisor : divisors) value = value / divisor;
+            return value;
+        };
+        const float edge = divided(highest) + difference;
+        std::vector<uint64_t> held;
+        for (int64_t first = 0; first < columns && int64_t(held.size()) <= most; first += WIDTH) {
+            const int64_t end = least_of(first + WIDTH, columns);
+            if (end == first + WIDTH && divided(maxima[first / WIDTH]) < edge) continue;
+            for (int64_t lanes = first; lanes < end; lanes += LANES) {
+                float own[LANES];
+                store(own, divided(some(x + lanes, end - lanes, 0.0f)));
+                for (uint32_t left = reaching(own, end - lanes, edge); left; left &= left - 1) {
+                    const int place = __builtin_ctz(left);
+                    held.push_back(key(own[place], lanes + place));
+                }
+            }
+        }
+        fit = std::isfinite(edge) && int64_t(held.size()) >= least && int64_t(held.size()) <= most;
+        std::sort(held.begin(), held.end());
+        for (const uint64_t one : held) {
+            at.push_back(int64_t(one & 0xffffffff));
+            logits.push_back(x[at.back()]);
+        }
+    }
+    // Up to `count` of them: others behind, that are none.
+    void fill(int64_t count) {
+        std::vector<int64_t> taken(at);
+        std::sort(taken.begin(), taken.end());
+        auto next = taken.begin();
+        for (int64_t column = 0; int64_t(at.size()) < count; column++) {
+            if (next != taken.end() && *next == column) {
+                ++next;
+                continue;
+            }
+            at.push_back(column);
+            logits.push_back(-INFINITY);
+        }
+    }
+};
+
 }  // namespace
 
 extern "C" {
 
-// The best `few` of logits [rows, columns], with `ids` where those are not the columns' numbers. They are in order
-// where there are no `maxima` [rows, columns / WIDTH]. `kinds` and `leasts` [steps], `values` [steps, rows]; each row
-// comes to have `count` candidates: new_logits, new_ids and weights [rows, count]. Whether every row has something to
-// draw from: tokens [rows].
+// The end of a pipeline on logits [rows, columns], with `ids` where those are not the columns' numbers. `kinds` and
+// `leasts` [steps], `values` [steps, rows]. Without maxima [rows, columns / WIDTH] and `ends` [rows, 2] the columns are
+// candidates in order; with them, those are the best that the first step says, or all that the first ABOVE leaves, with
+// nothing but divisions before it: `room` at most. Returns how many there are in a row with the most of them, no more
+// than a FIRST has left, or 0 where a row has too many, or nothing to draw from: new_logits, new_ids and weights
+// [rows, most] have as many, and tokens [rows] is what was drawn.
 int64_t tail_draw(const float *logits, const int64_t *ids, int64_t rows, int64_t columns, const float *maxima,
-                  int64_t few, const int64_t *kinds, const int64_t *leasts, const double *values, int64_t steps,
-                  const double *uniform, int64_t count, float *new_logits, int64_t *new_ids, double *weights,
-                  int64_t *tokens, int64_t threads) {
-    std::vector<uint8_t> sound(rows);
+                  const float *ends, const int64_t *kinds, const int64_t *leasts, const double *values, int64_t steps,
+                  const double *uniform, int64_t room, int64_t most, float *new_logits, int64_t *new_ids,
+                  double *weights, int64_t *tokens, int64_t threads) {
+    std::vector<Candidates> every(rows);
     each_row(rows, columns, threads, [&](int64_t row) {
-        std::vector<float> best(few);
-        std::vector<int64_t> at(few);
-        const float *own = logits + row * columns;
-        if (maxima)
-            best_of(own, columns, few, maxima + row * (columns / WIDTH), best.data(), at.data());
-        else
-            for (int64_t i = 0; i < few; i++) best[i] = own[i], at[i] = i;
-        for (int64_t i = 0; i < few && ids; i++) at[i] = ids[row * columns + at[i]];
-        Head head(best.data(), few);
+        const float *own = logits + row * columns, *tops = maxima + row * (columns / WIDTH);
+        if (!maxima) return every[row].take(own, columns);
+        if (kinds[0] == FIRST) return every[row].take_best(own, columns, tops, int64_t(values[row]));
+        std::vector<float> divisors;
+        int64_t step = 0;
+        for (; kinds[step] == DIVIDE; step++) divisors.push_back(float(values[step * rows + row]));
+        every[row].take_above(own, columns, tops, ends[2 * row + 1], divisors, float(values[step * rows + row]),
+                              leasts[step], room);
+    });
+    int64_t count = 0;
+    for (const Candidates &one : every) {
+        if (!one.fit) return 0;
+        count = std::max(count, int64_t(one.at.size()));
+    }
+    for (int64_t i = 0; i < steps; i++)
+        if (kinds[i] == FIRST) count = least_of(count, int64_t(values[i * rows]));
+    std::vector<uint8_t> sound(rows);
+    each_row(rows, count * LANES * LANES, threads, [&](int64_t row) {  // a candidate is as much work as many columns
+        Candidates &one = every[row];
+        Head head(one.logits.data(), one.logits.size());
         for (int64_t i = 0; i < steps; i++) head.take({kinds[i], values + i * rows, leasts[i]}, row);
         head.weigh();
         sound[row] = head.sound();
-        tokens[row] = head.drawn(at.data(), uniform[row]);
+        one.fill(count);
+        for (int64_t i = 0; i < int64_t(one.at.size()) && ids; i++) one.at[i] = ids[row * columns + one.at[i]];
+        tokens[row] = head.drawn(one.at.data(), uniform[row]);
         for (int64_t i = 0; i < count; i++) {
-            new_logits[row * count + i] = head.left[i] ? head.logits[i] : -INFINITY;
-            new_ids[row * count + i] = at[i];
-            weights[row * count + i] = head.weights[i];
+            const bool there = i < head.count && head.left[i];
+            new_logits[row * most + i] = there ? head.logits[i] : -INFINITY;
+            new_ids[row * most + i] = one.at[i];
+            weights[row * most + i] = there ? head.weights[i] : 0.0;
         }
     });
-    return std::all_of(sound.begin(), sound.end(), [](uint8_t one) { return one; });
+    return std::all_of(sound.begin(), sound.end(), [](uint8_t one) { return one; }) ? count : 0;
 }
 }

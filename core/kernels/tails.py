@@ -21,16 +21,16 @@ MOST_FEW = 1024
 """Up to so many candidates a row's best are looked for here."""
 
 _TAKES = (
-    c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int64,
-    c_void_p, c_void_p, c_void_p, c_void_p, c_int64,
+    c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int64,
+    c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_int64,
 )  # fmt: skip
 
 
 class NativeTail:
     """Takes down what is done to R rows of candidates; ``drawn`` does it.
 
-    They are those of a ranked Dist, or the best of a wide one, whose first step says how many. Anything else that a
-    stage may ask of a head is an AttributeError, or Unfit.
+    They are those of a ranked Dist, or of a wide one those that its first cut leaves: so many of the best, or what
+    reaches the best one, up to MOST_FEW. Anything else that a stage may ask of a head is an AttributeError, or Unfit.
     """
 
     def __init__(self, dist: Dist) -> None:
@@ -38,8 +38,7 @@ class NativeTail:
             raise Unfit
         self._dist = dist
         self._kinds, self._leasts, self._values = array("q"), array("q"), array("d")
-        self._few = dist.columns  # how many candidates there are
-        self._count = dist.columns  # and how many columns are left of them
+        self._most = dist.columns if dist.is_ranked else 0  # candidates of a row that may be left; 0: not cut yet
 
     def divide(self, divisor: Any) -> None:
         """Every logit by a number above 0, or by a tensor [R, 1]."""
@@ -47,11 +46,11 @@ class NativeTail:
 
     def first(self, count: int) -> None:
         """No more than the ``count`` best, ties to the lower id."""
-        if not self._kinds and not self._dist.is_ranked:
-            if count > MOST_FEW or count >= self._dist.columns:
+        if not self._most:  # of logits as they are: of scaled ones others may tie
+            if self._kinds or count > MOST_FEW or count >= self._dist.columns:
                 raise Unfit
-            self._few = self._count = count
-        self._count = min(self._count, count)
+            self._most = count
+        self._most = min(self._most, count)
         self._take(FIRST, count)
 
     def share(self, p: Any, least: Any) -> None:
@@ -59,16 +58,19 @@ class NativeTail:
 
         And the ``least`` best.
         """
+        if not self._most:
+            raise Unfit
         if isinstance(p, Tensor):
             p = p.masked_fill(p >= 1.0, math.inf)
         self._take(SHARE, p, least)
 
     def above(self, difference: float, least: int) -> None:
         """Those whose logit is at least the best one's plus ``difference``, and the ``least`` best."""
+        self._most = self._most or MOST_FEW
         self._take(ABOVE, difference, least)
 
     def _take(self, kind: int, value: Any, least: Any = 1) -> None:
-        if isinstance(least, Tensor) or (not self._kinds and kind != FIRST and not self._dist.is_ranked):
+        if isinstance(least, Tensor):
             raise Unfit
         self._kinds.append(kind)
         self._leasts.append(least)
@@ -76,23 +78,32 @@ class NativeTail:
         self._values.extend(value[:, 0].tolist() if isinstance(value, Tensor) else [value] * rows)
 
     def drawn(self, uniform: Tensor) -> tuple[Dist, Tensor] | None:
-        """(the law, tokens int64 [R, 1]) for float64 [R, 1] in [0, 1); None where a row has nothing to draw from."""
-        dist = self._dist
-        if not self._kinds and not dist.is_ranked:
+        """(the law, tokens int64 [R, 1]) for float64 [R, 1] in [0, 1).
+
+        None where a row has too many candidates, or nothing to draw from.
+        """
+        dist, most = self._dist, self._most
+        if not most:
             return None
         logits, ids = dist.candidates if dist.is_ranked else (dist.logits, dist.ids)
         logits, uniform = logits.contiguous(), uniform.contiguous()
         ids = None if ids is None else ids.contiguous()
-        look = None if dist.is_ranked else dist.look
-        new, which = logits.new_empty(dist.rows, self._count), uniform.new_empty(dist.rows, self._count, dtype=int64)
-        weights, tokens = uniform.new_empty(dist.rows, self._count), which.new_empty(dist.rows, 1)
-        sound = native.function("tail_draw", *_TAKES, gives=c_int64)(
-            logits.data_ptr(), None if ids is None else ids.data_ptr(), dist.rows, dist.columns,
-            None if look is None else look.maxima.data_ptr(), self._few, self._kinds.buffer_info()[0],
-            self._leasts.buffer_info()[0], self._values.buffer_info()[0], len(self._kinds), uniform.data_ptr(),
-            self._count, new.data_ptr(), which.data_ptr(), weights.data_ptr(), tokens.data_ptr(), native.threads(),
+        maxima = ends = None
+        if not dist.is_ranked and (look := dist.look) is not None:
+            maxima, ends = look.maxima.data_ptr(), look.ends.data_ptr()
+        new, which = logits.new_empty(dist.rows, most), uniform.new_empty(dist.rows, most, dtype=int64)
+        weights, tokens = uniform.new_empty(dist.rows, most), which.new_empty(dist.rows, 1)
+        count = native.function("tail_draw", *_TAKES, gives=c_int64)(
+            logits.data_ptr(), None if ids is None else ids.data_ptr(), dist.rows, dist.columns, maxima, ends,
+            self._kinds.buffer_info()[0], self._leasts.buffer_info()[0], self._values.buffer_info()[0],
+            len(self._kinds), uniform.data_ptr(), MOST_FEW, most, new.data_ptr(), which.data_ptr(), weights.data_ptr(),
+            tokens.data_ptr(), native.threads(),
         )  # fmt: skip
-        return (Dist.ranked(new, which, dist.vocab_size, weights=weights), tokens) if sound else None
+        if not count:
+            return None
+        if count < most:
+            new, which, weights = new[:, :count], which[:, :count], weights[:, :count]
+        return Dist.ranked(new, which, dist.vocab_size, weights=weights), tokens
 
 
 __all__ = ["NativeTail"]

@@ -18,7 +18,7 @@ operations = st.lists(
         st.tuples(st.just("join"), tokens_lists, tokens_lists),
         st.tuples(st.just("append"), st.booleans(), st.randoms()),
         st.tuples(st.just("select"), st.randoms()),
-        st.tuples(st.just("ask"), st.sampled_from(["counts", "prompt_counts", "sizes", "tokens"])),
+        st.tuples(st.just("ask"), st.sampled_from(["counts", "prompt_counts", "sizes", "tokens", "host"])),
     ),
     max_size=25,
 )
@@ -40,10 +40,15 @@ def check(history: History, rows: list[tuple[list[int], list[int]]]) -> None:
     assert history.host == [p + o for p, o in rows]
 
 
-@given(operations)
-def test_counts_and_tokens_after_anything(script: list[Any]) -> None:
+@given(st.lists(st.tuples(tokens_lists, tokens_lists), max_size=3), st.booleans(), operations)
+def test_counts_and_tokens_after_anything(first: list[Any], alike: bool, script: list[Any]) -> None:
     history = History(V)
-    rows: list[tuple[list[int], list[int]]] = []
+    rows: list[tuple[list[int], list[int]]] = [(list(p), list(o)) for p, o in (first[:1] * 3 if alike else first)]
+    if rows:  # of tensors, of which the host knows nothing yet
+        prompts, outputs = (
+            [torch.tensor(part, dtype=torch.int64) for part in parts] for parts in zip(*rows, strict=True)
+        )
+        history.begin(torch.stack(prompts) if alike else prompts, torch.stack(outputs) if alike else outputs)
     for name, *args in script:
         if name == "join":
             history.join(args[0], args[1])

@@ -98,6 +98,46 @@ def test_the_best_of_a_wide_one(
     same(ours, run(Head(Dist(values, ids, vocab_size=2 * columns).narrow(k)), steps, uniform))
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    scales=st.lists(st.floats(0.25, 4) | per_row(0.25, 4), max_size=2),
+    difference=st.floats(-8, 0),
+    least=st.sampled_from([1, 1, 3]),
+    steps=STEPS,
+    columns=st.sampled_from([5000, 9_601]),
+    seed=st.integers(0, 2**31),
+    grid=st.booleans(),
+    removed=st.sampled_from([0.0, 0.9]),
+    by_id=st.booleans(),
+)
+def test_what_reaches_the_best_of_a_wide_one(
+    scales: list[Any], difference: float, least: int, steps: list[Step], columns: int, seed: int, grid: bool,
+    removed: float, by_id: bool,
+) -> None:  # fmt: skip
+    values = logits(columns, seed, grid=grid, removed=removed)
+    ids = (2 * torch.arange(columns) + 1).repeat(ROWS, 1) if by_id else None
+    uniform = torch.tensor([[0.25], [0.75], [0.0]], dtype=torch.float64)
+    lead: list[Step] = [*(("divide", (scale,)) for scale in scales), ("above", (difference, least))]
+    ours = run(NativeTail(Dist(values, ids, vocab_size=2 * columns)), [*lead, *steps], uniform)
+    scaled = values
+    for scale in scales:
+        scaled = scaled / scale
+    order = Dist(scaled).order  # ranked by what is cut, which ties where logits before did not
+    ranked = Dist.ranked(values.gather(-1, order), order if ids is None else ids.gather(-1, order), 2 * columns)
+    theirs = run(Head(ranked), [*lead, *steps], uniform)
+    assert theirs is not None
+    most = int((scaled >= scaled.amax(-1, keepdim=True) + difference).sum(-1).max())
+    few = int((scaled >= scaled.amax(-1, keepdim=True) + difference).sum(-1).min())
+    if most > MOST_FEW or few < least:
+        assert ours is None
+        return
+    assert ours is not None
+    assert torch.equal(ours[1], theirs[1])
+    assert torch.equal(ours[0].dense().logits, theirs[0].dense().logits)
+    assert ours[0].columns <= most
+    assert all(len(set(row)) == len(row) for row in ours[0].candidates[1].tolist())
+
+
 def same(ours: tuple[Dist, Tensor] | None, theirs: tuple[Dist, Tensor] | None) -> None:
     assert ours is not None
     assert theirs is not None
@@ -119,17 +159,21 @@ def test_a_row_with_nothing_to_draw_from(value: float) -> None:
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda tail: tail.divide(2.0),  # the whole vocabulary: no few candidates
         lambda tail: tail.share(0.9, 1),
-        lambda tail: tail.above(-1.0, 1),
+        lambda tail: (tail.divide(2.0), tail.first(5)),  # of what ties then, the best are not known
+        lambda tail: (tail.divide(2.0), tail.share(0.9, 1)),
+        lambda tail: tail.above(-1.0, torch.ones(1, 1)),
         lambda tail: tail.first(MOST_FEW + 1),
         lambda tail: tail.first(5000),
     ],
 )
-def test_what_a_wide_dist_is_not_for(ask: Callable[[NativeTail], None]) -> None:
+def test_what_a_wide_dist_is_not_for(ask: Callable[[NativeTail], Any]) -> None:
     with pytest.raises(Unfit):
         ask(NativeTail(Dist(torch.randn(1, 5000))))
-    assert NativeTail(Dist(torch.randn(1, 5000))).drawn(torch.zeros(1, 1, dtype=torch.float64)) is None
+    tail, first = NativeTail(Dist(torch.randn(1, 5000))), torch.zeros(1, 1, dtype=torch.float64)
+    assert tail.drawn(first) is None
+    tail.divide(2.0)
+    assert tail.drawn(first) is None
     with pytest.raises(Unfit):
         NativeTail(Dist(torch.randn(1, 500)))
 
