@@ -123,7 +123,9 @@ class TensorBook(Book):
     def _probs_of(self, dist: Dist) -> Tensor:
         """float32 [R, C], in the order of the candidates of a ranked Dist, else of the columns."""
         measured = self._found[id(dist)].probs
-        return dist.probs if measured is None else measured
+        if measured is not None:
+            return measured
+        return torch.softmax(dist.candidates[0], -1) if dist.is_ranked else dist.probs
 
     def rescued(self, dist: Dist) -> Place | None:
         return None if dist.rescued is None else self._write(dist.rescued)
@@ -203,7 +205,7 @@ def rank_among(logits: Tensor, token: int) -> int:
 def _entropy(logits: Tensor, top: Tensor, probs: Tensor, most: Tensor) -> Tensor:
     """float32 [R, 1], in nats: log Z - sum p (l - top), where Z is 1 / p of the best token."""
     shifted = (logits - top).clamp_(min=_LEAST)  # a removed token has p = 0, and no infinity to multiply it by
-    return shifted.mul_(probs).sum(-1, keepdim=True).add_(most.log()).neg_()
+    return 0.0 - shifted.mul_(probs).sum(-1, keepdim=True).add_(most.log())  # and not -0 for one token
 
 
 __all__ = ["FEW", "HEAD", "SHOWN", "TensorBook", "rank_among"]

@@ -17,9 +17,10 @@ from torch import Tensor
 from .columns import NEG_INF, Columns
 from .kernels.choosing import Choosing, choosing
 from .memory import keep_freed
-from .selection import best, fast_best, position, ranks
+from .selection import best, fast_best, in_order, position, ranks
 from .shares import COARSE, ROUGH
 
+MOST = 1 << 31  # tokens: kernels count columns in 32 bits
 FEW = 128  # candidates that a cut is looked for among first
 
 keep_freed()
@@ -37,7 +38,18 @@ def _rescue(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(dead & top, old, new), dead
 
 
-def _is_prefix(mask: Tensor) -> bool:
+def _check(logits: Tensor, ids: Tensor | None, vocab_size: int | None) -> None:
+    """Kernels read what is said to be there."""
+    if logits.dim() != 2 or not logits.shape[1]:
+        raise ValueError(f"logits must be [rows, columns], one column at least, got shape {tuple(logits.shape)}")
+    if ids is not None and (ids.shape != logits.shape or ids.dtype != torch.int64):
+        shapes = f"logits {tuple(logits.shape)}, ids {tuple(ids.shape)} of {ids.dtype}"
+        raise ValueError(f"a token id for each logit is wanted, int64 [rows, columns]; got {shapes}")
+    if vocab_size is not None and not logits.shape[1] <= vocab_size < MOST:
+        raise ValueError(f"a vocabulary has as many tokens as columns, or more, up to 2^31; got {vocab_size}")
+
+
+def is_prefix(mask: Tensor) -> bool:
     """Whether each row of ``mask`` (bool [R, C]) is true up to some column, the first at least, and false behind it."""
     return bool(mask[:, 0].all()) and not bool((mask[:, 1:] > mask[:, :-1]).any())
 
@@ -48,8 +60,7 @@ class Dist(Columns):
     def __init__(
         self, logits: Tensor, ids: Tensor | None = None, *, vocab_size: int | None = None, rescued: Tensor | None = None
     ) -> None:
-        if logits.dim() != 2:
-            raise ValueError(f"logits must be [rows, columns], got shape {tuple(logits.shape)}")
+        _check(logits, ids, vocab_size)
         logits = logits.float()
         held = self.__dict__
         held["logits"], held["ids"] = logits, ids
@@ -67,6 +78,9 @@ class Dist(Columns):
 
         ``weights``: float64 [R, C], where ``ranked_weights`` is known already.
         """
+        _check(logits, ids, vocab_size)
+        if logits.dtype != torch.float32:
+            raise ValueError(f"candidates' logits are float32, got {logits.dtype}")
         dist = object.__new__(cls)
         dist._ranked = (logits, ids)
         dist.rows, dist.columns = logits.shape
@@ -174,8 +188,8 @@ class Dist(Columns):
 
     def keep_ranked(self, mask: Tensor) -> Dist:
         """``keep`` with ``mask`` given in ``order`` (bool [R, C])."""
-        if self._ranked is not None and self.looks and _is_prefix(mask):  # the best stay: nothing to rescue
-            return self._reranked(torch.where(mask, self._ranked[0], NEG_INF))
+        if self._ranked is not None and self.looks and is_prefix(mask):  # the best stay: nothing to rescue
+            return self._reranked(torch.where(mask, self._ranked[0], NEG_INF), self._ranked[1])
         return self.keep(torch.empty_like(mask).scatter_(-1, self.order, mask))
 
     def with_logits(self, logits: Tensor) -> Dist:
@@ -237,17 +251,17 @@ class Dist(Columns):
     def divided(self, divisor: Any) -> Dist:
         """Every logit by ``divisor`` (a number above 0, or float32 [R, 1]): the order stays, and what is removed."""
         if self._ranked is not None and self.looks:
-            logits = self._ranked[0] / divisor
+            logits, ids = in_order(self._ranked[0] / divisor, self._ranked[1], looks=True)
             if bool((logits[:, :1] > NEG_INF).all()):
-                return self._reranked(logits)
+                return self._reranked(logits, ids)
         return self.with_logits(self.logits / divisor)
 
-    def _reranked(self, logits: Tensor) -> Dist:
-        """New logits (float32 [R, C], none removed in column 0) for the candidates of a ranked Dist, in its order."""
+    def _reranked(self, logits: Tensor, ids: Tensor) -> Dist:
+        """New logits (float32 [R, C], none removed in column 0) for the candidates of a ranked Dist, best first."""
         assert self._ranked is not None
-        twin = Dist.ranked(logits, self._ranked[1], self.vocab_size)
+        twin = Dist.ranked(logits, ids, self.vocab_size)
         twin.rescued = self._none
-        if "_by_id" in self.__dict__:
+        if "_by_id" in self.__dict__ and ids is self._ranked[1]:
             twin.__dict__["_by_id"] = self._by_id
         return twin
 

@@ -104,7 +104,7 @@ class History:
 
     def select(self, parents: Sequence[int]) -> None:
         """Row i becomes a copy of row parents[i]; rows not named are gone."""
-        self._host = [list(self.host[p]) for p in parents]
+        self._host = [list(self.host[p]) for p in parents] if parents else []
         self.host_lengths = [self.host_lengths[p] for p in parents]
         self.prompt_sizes = [self.prompt_sizes[p] for p in parents]
         self._texts = [None if parents.count(p) > 1 else self._texts[p] for p in parents]

@@ -133,7 +133,7 @@ def _replace(history: History, prompts: Rows, outputs: Rows) -> None:
 
 def _logits(logits: Any) -> Tensor:
     tensor = (logits if isinstance(logits, Tensor) else _of_numbers(logits)).detach()
-    _check_dense(tensor)
+    _check_dense("logits are", tensor)
     if tensor.dim() == 1:
         tensor = tensor.unsqueeze(0)
     if tensor.dim() != 2 or tensor.shape[0] == 0 or tensor.shape[1] == 0:
@@ -148,8 +148,8 @@ def _logits(logits: Any) -> Tensor:
     return single
 
 
-def _check_dense(tensor: Tensor) -> None:
-    """Raise RequestError for a tensor without a number at each place."""
+def _check_dense(what: str, tensor: Tensor) -> None:
+    """Raise RequestError for a tensor without a number at each place. ``what``: is such a tensor."""
     for kind, holds, instead in (
         ("meta", tensor.is_meta, "run the model on a device that holds values"),
         ("quantized", tensor.is_quantized, "dequantize() it first"),
@@ -157,7 +157,7 @@ def _check_dense(tensor: Tensor) -> None:
         ("sparse", tensor.layout != torch.strided, "call to_dense() first"),
     ):
         if holds:
-            raise RequestError(f"logits are a dense tensor with values in it, got a {kind} one: {instead}")
+            raise RequestError(f"{what} a dense tensor with values in it, got a {kind} one: {instead}")
 
 
 def _of_numbers(logits: Any) -> Tensor:
@@ -211,9 +211,10 @@ def _tokens(name: str, tokens: Any, dist: Dist) -> Rows:
 
 def _of_tensor(tokens: Any, size: int) -> Tensor | None:
     """A tensor of token ids as [n, T]; None for anything else."""
-    if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64 or not tokens.numel():
+    if not isinstance(tokens, Tensor):
         return None
-    if tokens.dim() not in (1, 2):
+    _check_dense("token ids are", tokens)
+    if tokens.dtype != torch.int64 or not tokens.numel() or tokens.dim() not in (1, 2):
         return None
     least, most = tokens.aminmax()
     own = tokens.detach().cpu()
@@ -225,8 +226,10 @@ def _lists(name: str, tokens: Any) -> list[list[Any]]:
     held = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
     if not isinstance(held, list):
         raise RequestError(f"{name} is token ids, one list or one for each row, got the single number {held}")
-    if held and not isinstance(held[0], list | tuple) and hasattr(held[0], "tolist"):
-        held = [item.tolist() for item in held]
+    for item in held:
+        if isinstance(item, Tensor):
+            _check_dense("token ids are", item)
+    held = [item.tolist() if hasattr(item, "tolist") else item for item in held]
     if not held or not isinstance(held[0], list | tuple):
         return [held]
     if not all(isinstance(row, list | tuple) for row in held):

@@ -13,6 +13,21 @@ WIDTH = 96  # columns a block, in kernels/rows.h, too
 _REMOVED = -3.5e38  # below every float32
 
 
+def in_order(logits: Tensor, ids: Tensor, *, looks: bool) -> tuple[Tensor, Tensor]:
+    """Candidates ([R, C]) whose logits have changed, best first again, ties to the lower id; what was removed last.
+
+    ``looks``: whether looking for a row that is not in order is free. The same ``ids`` where there is none.
+    """
+    if looks:
+        this, behind = logits[:, :-1], logits[:, 1:]
+        tied = (behind == this) & (ids[:, 1:] < ids[:, :-1]) & (this > float("-inf"))
+        if not bool(((behind > this) | tied).any()):
+            return logits, ids
+    ids, by_id = ids.sort(-1)
+    logits, order = logits.gather(-1, by_id).sort(dim=-1, descending=True, stable=True)
+    return logits, ids.gather(-1, order)
+
+
 # -- the best k --------------------------------------------------------------------------------------------------------
 
 

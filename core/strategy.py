@@ -345,7 +345,8 @@ class Strategy:
     def draw(self, logits: Any, prompt: Any = None, output: Any = None, seed: Any = 0, tokenizer: Any = None) -> Tensor:
         """int64 [R]: token ids from the planned pipeline and its sampler.
 
-        Row i draws with fold(seed, i), or its own of a list. History and states are as in ``distribution``.
+        Row i draws with fold(seed, i), or its own of a list; a sampler's own ``seed`` is for requests that bring none.
+        History and states are as in ``distribution``.
         """
         from .offline import draw
 

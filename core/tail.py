@@ -1,4 +1,4 @@
-"""The end of a pipeline on few candidates: cut, scaled and drawn from in one go, best first.
+"""The end of a pipeline on few candidates: cut, scaled and drawn from in one go, best first, ties to the lower id.
 
 Behind a stage that narrows, most of what a step costs is the calls themselves. A `Head` holds a row's candidates in
 descending order; stages that know it (``on_head``) change it in place, and the draw puts it in the order of ids once.
@@ -13,27 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .dist import NEG_INF, Dist
+from .dist import NEG_INF, Dist, is_prefix
+from .selection import in_order
 from .stage import draw
 
 
 class Head:
-    """Candidates of R rows, best first: ``logits`` float32 and ``ids`` int64 [R, C]."""
+    """Candidates of R rows, best first: ``logits`` float32, -inf for what was removed, and ``ids`` int64, [R, C]."""
 
     def __init__(self, dist: Dist) -> None:
         self.logits, self.ids = dist.candidates
-        self.vocab_size = dist.vocab_size
+        self.vocab_size, self._looks = dist.vocab_size, dist.looks
         self._weights: Tensor | None = None
-        self._stays: Tensor | None = None  # bool [R, C]: None where all do
 
     @property
     def weights(self) -> Tensor:
-        """float64 [R, C]: exp(l - max l), and 0 for what was removed."""
+        """float64 [R, C]: exp(l - max l)."""
         if self._weights is None:
             weights = self.logits.double()
             self._weights = (weights - weights[:, :1]).exp_()
-            if self._stays is not None:
-                self._weights.mul_(self._stays)
         return self._weights
 
     @property
@@ -46,20 +44,29 @@ class Head:
 
     def divide(self, divisor: Any) -> None:
         """Every logit by a number above 0, or by float32 [R, 1]."""
-        self.logits = self.logits / divisor
-        self._weights = None
+        self._settle(self.logits / divisor)
 
     def keep(self, mask: Tensor) -> None:
-        """Remove what ``mask`` (bool [R, C]) lacks. The first column stays in every row."""
-        self._stays = mask if self._stays is None else self._stays & mask
-        if self._weights is not None:
-            self._weights = self._weights * mask
+        """Remove what ``mask`` (bool [R, C]) lacks; a row left with nothing keeps its best token."""
+        if self._looks and is_prefix(mask):  # the best stay: the order does, too
+            self.logits = torch.where(mask, self.logits, NEG_INF)
+            self._weights = None if self._weights is None else self._weights * mask
+            return
+        some = (mask & (self.logits > NEG_INF)).any(-1, keepdim=True)
+        best = torch.arange(mask.shape[1], device=mask.device) == 0
+        self._settle(torch.where(mask | (~some & best), self.logits, NEG_INF))
+
+    def _settle(self, logits: Tensor) -> None:
+        """Take these logits for the candidates, and put them in order again."""
+        self.logits, self.ids = in_order(logits, self.ids, looks=self._looks)
+        self._weights = None
 
     def first(self, count: int) -> None:
-        """No more than the first ``count`` columns."""
+        """No more than the first ``count`` columns, 1 at least."""
+        if count < 1:
+            raise ValueError(f"a head keeps at least one candidate, got {count}")
         self.logits, self.ids = self.logits[:, :count], self.ids[:, :count]
         self._weights = None if self._weights is None else self._weights[:, :count]
-        self._stays = None if self._stays is None else self._stays[:, :count]
 
     def share(self, p: Any, least: Any) -> None:
         """Keep those above which lies less than a share ``p`` (a number, or a tensor [R, 1]) of the mass.
@@ -78,8 +85,7 @@ class Head:
         """As a Dist. None where a row has nothing finite to draw from: that is for the long way to report."""
         if not math.isfinite(float(self.logits[:, :1].sum())):
             return None
-        logits = self.logits if self._stays is None else torch.where(self._stays, self.logits, NEG_INF)
-        return Dist.ranked(logits, self.ids, self.vocab_size, weights=self.weights)
+        return Dist.ranked(self.logits, self.ids, self.vocab_size, weights=self.weights)
 
     def drawn(self, uniform: Tensor) -> tuple[Dist, Tensor] | None:
         """The law, and tokens (int64 [R, 1]) drawn from it; None where there is no law."""

@@ -117,10 +117,10 @@ class Dry(LogitsProcessor):
     def _costs_in(self, runs: Tensor, row: Tensor, farthest: int) -> Tensor:
         """``_costs`` of runs (int64 [n]) in these rows, none longer than ``farthest`` and a chunk."""
         values = {name: getattr(self, name) for name in self.scalars}
-        if any(isinstance(value, Tensor) for value in values.values()):
+        if type(self) is not Dry or any(isinstance(value, Tensor) for value in values.values()):
             own = self.bound({name: v[row] if isinstance(v, Tensor) else v for name, v in values.items()})
             return own._costs(runs[:, None])[:, 0]
-        return _table(type(self), self.dialect, tuple(values.items()), farthest + CHUNK)[runs]
+        return _table(self.dialect, tuple(values.items()), farthest + CHUNK)[runs]
 
     def _costs(self, runs: Tensor) -> Tensor:
         """Float32 [R, T]: what the token behind a run of this length costs, inf where float32 does not reach."""
@@ -223,9 +223,9 @@ def followed(tokens: Tensor, lengths: Tensor, low: Tensor, at: tuple[Tensor, Ten
 
 
 @lru_cache(maxsize=64)
-def _table(kind: type[Dry], dialect: Any, values: tuple[tuple[str, Any], ...], longest: int) -> Tensor:
+def _table(dialect: Any, values: tuple[tuple[str, Any], ...], longest: int) -> Tensor:
     """float32 [longest + 1]: what runs of each length cost, where no step changes that."""
-    return kind(dialect=dialect, **dict(values))._costs(torch.arange(longest + 1)[:, None])[:, 0]
+    return Dry(dialect=dialect, **dict(values))._costs(torch.arange(longest + 1)[:, None])[:, 0]
 
 
 def _double(value: Any, like: Tensor) -> Tensor:

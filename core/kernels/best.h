@@ -52,10 +52,11 @@ inline float least_by_bins(const float *x, int64_t columns, int64_t k) {
 }
 
 // The k best, best first, ties to the lower column: all that is better than a number which k columns reach, put in
-// order, and behind it the first columns that equal it.
+// order, and behind it the first columns that equal it. Without `maxima`, or where they are not those of x, which is
+// not worth a check beforehand, all columns are looked at.
 inline void best_of(const float *x, int64_t columns, int64_t k, const float *maxima, float *top, int64_t *at) {
     const int64_t blocks = columns / WIDTH;
-    const bool by_maxima = 2 * k <= blocks;
+    const bool by_maxima = maxima && 2 * k <= blocks;
     const float least = by_maxima         ? least_by_maxima(maxima, blocks, k)
                         : columns > SMALL ? least_by_bins(x, columns, k)
                                           : -INFINITY;
@@ -75,6 +76,7 @@ inline void best_of(const float *x, int64_t columns, int64_t k, const float *max
         }
     }
     const int64_t ahead = least_of(k, better.size());
+    if (by_maxima && ahead + int64_t(equal.size()) < k) return best_of(x, columns, k, nullptr, top, at);
     if (int64_t(better.size()) > k) {
         std::nth_element(better.begin(), better.begin() + k, better.end());
         better.resize(k);

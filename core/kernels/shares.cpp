@@ -116,7 +116,7 @@ struct Nucleus {
         int64_t sampled = 0;
         for (int64_t first = 0; first + every <= columns; first += every, sampled += taken)
             for (int64_t i = first; i < first + taken; i++) {
-                const float bin = (highest - logits[i]) * float(BINS / SPAN);
+                const float bin = std::max((highest - logits[i]) * float(BINS / SPAN), 0.0f);
                 until[bin < BINS - 1 ? int(bin) : BINS - 1] += probs[i];
             }
         for (int i = 1; i < BINS; i++) until[i] += until[i - 1];

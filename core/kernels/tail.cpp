@@ -1,4 +1,7 @@
-// The end of a pipeline on few candidates, best first: scaled, cut and drawn from, row by row.
+// The end of a pipeline: a row's candidates, found in a whole vocabulary where need be, scaled, cut and drawn from.
+
+#include <numeric>
+#include <utility>
 
 #include "best.h"
 
@@ -13,56 +16,62 @@ struct Step {
     int64_t least;
 };
 
-// One row: logits, weights e^(l - max l), 0 for what was removed, and which are left.
+// One row's candidates, best first, ties to the lower id: `count` of them are left, with weights e^(l - max l).
 struct Head {
     std::vector<float> logits;
+    std::vector<int64_t> ids;
     std::vector<double> weights;
-    std::vector<uint8_t> left;
     int64_t count;
     bool weighed = false;
 
-    explicit Head(const float *from, int64_t count)
-        : logits(from, from + count), weights(count), left(count, 1), count(count) {}
+    Head(std::vector<float> from, std::vector<int64_t> named)
+        : logits(std::move(from)), ids(std::move(named)), weights(logits.size()), count(logits.size()) {}
 
     bool sound() const { return std::isfinite(logits[0]); }
 
     void weigh() {
-        for (int64_t i = 0; i < count && !weighed; i++)
-            weights[i] = left[i] ? std::exp(double(logits[i]) - double(logits[0])) : 0.0;
+        for (int64_t i = 0; i < count && !weighed; i++) weights[i] = std::exp(double(logits[i]) - double(logits[0]));
         weighed = true;
     }
-    double whole() const {
-        double sum = 0.0;
-        for (int64_t i = 0; i < count; i++) sum += weights[i];
-        return sum;
+    double whole() const { return std::accumulate(weights.begin(), weights.begin() + count, 0.0); }
+
+    // Rounding makes ties of logits that were none.
+    void divide(float value) {
+        for (float &own : logits) own /= value;
+        weighed = false;
+        for (int64_t first = 0, end; first < count; first = end) {
+            for (end = first + 1; end < count && logits[end] == logits[first];) end++;
+            std::sort(ids.begin() + first, ids.begin() + end);
+        }
     }
-    void keep(int64_t i, bool stays) {
-        left[i] &= stays;
-        if (!left[i]) weights[i] = 0.0;
+    // Those before the first that does not stay.
+    template <class Stays>
+    void keep(int64_t least, const Stays &stays) {
+        for (int64_t i = least; i < count; i++)
+            if (!stays(i)) count = i;
     }
     void take(const Step &step, int64_t row) {
         const float value = float(step.values[row]);
         if (step.kind == DIVIDE) {
-            for (int64_t i = 0; i < count; i++) logits[i] /= value;
-            weighed = false;
+            divide(value);
         } else if (step.kind == FIRST) {
-            count = least_of(count, int64_t(value));
+            count = least_of(count, int64_t(step.values[row]));
         } else if (step.kind == ABOVE) {
             const float edge = logits[0] + value;
-            for (int64_t i = 0; i < count; i++) keep(i, i < step.least || logits[i] >= edge);
+            keep(step.least, [&](int64_t i) { return logits[i] >= edge; });
         } else {
             weigh();
             const double all = whole();
             double until = 0.0;
-            for (int64_t i = 0; i < count; i++) {
-                const double own = weights[i];
-                until += own;
-                keep(i, i < step.least || float((until - own) / all) < value);
-            }
+            for (int64_t i = 0; i < least_of(step.least, count); i++) until += weights[i];
+            keep(step.least, [&](int64_t i) {
+                until += weights[i];  // what is above a token is, as torch sums up, what is up to it less its own
+                return float((until - weights[i]) / all) < value;
+            });
         }
     }
     // In the order of ids, the first whose running sum exceeds u times the whole.
-    int64_t drawn(const int64_t *ids, double uniform) const {
+    int64_t drawn(double uniform) const {
         std::vector<std::pair<int64_t, double>> held;
         for (int64_t i = 0; i < count; i++)
             if (weights[i] != 0.0) held.emplace_back(ids[i], weights[i]);
@@ -79,7 +88,7 @@ struct Head {
     }
 };
 
-// The candidates of a row: logits and columns, best first.
+// The candidates of a row: logits and columns, best first, ties to the lower one.
 struct Candidates {
     std::vector<float> logits;
     std::vector<int64_t> at;
@@ -95,7 +104,7 @@ struct Candidates {
         at.resize(count);
         best_of(x, columns, count, maxima, logits.data(), at.data());
     }
-    // All that reach the largest, plus a difference, when both have been divided; put in that order.
+    // All that reach the largest, plus a difference, when both have been divided: as they are then.
     void take_above(const float *x, int64_t columns, const float *maxima, float highest,
                     const std::vector<float> &divisors, float difference, int64_t least, int64_t most) {
         const auto divided = [&](auto value) {
@@ -120,7 +129,7 @@ struct Candidates {
         std::sort(held.begin(), held.end());
         for (const uint64_t one : held) {
             at.push_back(int64_t(one & 0xffffffff));
-            logits.push_back(x[at.back()]);
+            logits.push_back(divided(x[at.back()]));
         }
     }
     // Up to `count` of them: others behind, that are none.
@@ -154,15 +163,16 @@ int64_t tail_draw(const float *logits, const int64_t *ids, int64_t rows, int64_t
                   const double *uniform, int64_t room, int64_t most, float *new_logits, int64_t *new_ids,
                   double *weights, int64_t *tokens, int64_t threads) {
     std::vector<Candidates> every(rows);
+    int64_t done = 0;  // steps that are in the candidates
+    while (maxima && kinds[done] == DIVIDE) done++;
     each_row(rows, columns, threads, [&](int64_t row) {
         const float *own = logits + row * columns, *tops = maxima + row * (columns / WIDTH);
         if (!maxima) return every[row].take(own, columns);
         if (kinds[0] == FIRST) return every[row].take_best(own, columns, tops, int64_t(values[row]));
         std::vector<float> divisors;
-        int64_t step = 0;
-        for (; kinds[step] == DIVIDE; step++) divisors.push_back(float(values[step * rows + row]));
-        every[row].take_above(own, columns, tops, ends[2 * row + 1], divisors, float(values[step * rows + row]),
-                              leasts[step], room);
+        for (int64_t i = 0; i < done; i++) divisors.push_back(float(values[i * rows + row]));
+        every[row].take_above(own, columns, tops, ends[2 * row + 1], divisors, float(values[done * rows + row]),
+                              leasts[done], room);
     });
     int64_t count = 0;
     for (const Candidates &one : every) {
@@ -174,17 +184,17 @@ int64_t tail_draw(const float *logits, const int64_t *ids, int64_t rows, int64_t
     std::vector<uint8_t> sound(rows);
     each_row(rows, count * LANES * LANES, threads, [&](int64_t row) {  // a candidate is as much work as many columns
         Candidates &one = every[row];
-        Head head(one.logits.data(), one.logits.size());
-        for (int64_t i = 0; i < steps; i++) head.take({kinds[i], values + i * rows, leasts[i]}, row);
+        one.fill(count);
+        for (int64_t &place : one.at) place = ids ? ids[row * columns + place] : place;
+        Head head(std::move(one.logits), std::move(one.at));
+        for (int64_t i = done; i < steps; i++) head.take({kinds[i], values + i * rows, leasts[i]}, row);
         head.weigh();
         sound[row] = head.sound();
-        one.fill(count);
-        for (int64_t i = 0; i < int64_t(one.at.size()) && ids; i++) one.at[i] = ids[row * columns + one.at[i]];
-        tokens[row] = head.drawn(one.at.data(), uniform[row]);
+        tokens[row] = head.drawn(uniform[row]);
         for (int64_t i = 0; i < count; i++) {
-            const bool there = i < head.count && head.left[i];
+            const bool there = i < head.count;
             new_logits[row * most + i] = there ? head.logits[i] : -INFINITY;
-            new_ids[row * most + i] = one.at[i];
+            new_ids[row * most + i] = head.ids[i];
             weights[row * most + i] = there ? head.weights[i] : 0.0;
         }
     });

@@ -1,4 +1,4 @@
-"""The end of a pipeline on few candidates, on a CPU by a kernel (``kernels/tail.cpp``): cut, scaled and drawn from.
+"""The end of a pipeline on a CPU, by a kernel (``kernels/tail.cpp``): scaled, cut and drawn from.
 
 Of a step of some hundred microseconds torch's calls take nine tenths. A stage that knows a head of candidates
 (``on_head``) says to ``NativeTail`` what it would do to one, and the kernel does all of it in one call.
@@ -46,8 +46,11 @@ class NativeTail:
 
     def first(self, count: int) -> None:
         """No more than the ``count`` best, ties to the lower id."""
+        if not isinstance(count, int) or count < 1:
+            raise Unfit
+        count = min(count, self._dist.columns)
         if not self._most:  # of logits as they are: of scaled ones others may tie
-            if self._kinds or count > MOST_FEW or count >= self._dist.columns:
+            if self._kinds or count > MOST_FEW or count == self._dist.columns:
                 raise Unfit
             self._most = count
         self._most = min(self._most, count)
@@ -70,12 +73,12 @@ class NativeTail:
         self._take(ABOVE, difference, least)
 
     def _take(self, kind: int, value: Any, least: Any = 1) -> None:
-        if isinstance(least, Tensor):
+        rows = self._dist.rows
+        if not isinstance(least, int) or least < 1 or (isinstance(value, Tensor) and value.shape != (rows, 1)):
             raise Unfit
+        self._values.extend(value[:, 0].tolist() if isinstance(value, Tensor) else [value] * rows)
         self._kinds.append(kind)
         self._leasts.append(least)
-        rows = self._dist.rows
-        self._values.extend(value[:, 0].tolist() if isinstance(value, Tensor) else [value] * rows)
 
     def drawn(self, uniform: Tensor) -> tuple[Dist, Tensor] | None:
         """(the law, tokens int64 [R, 1]) for float64 [R, 1] in [0, 1).

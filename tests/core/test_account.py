@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -120,7 +122,7 @@ def test_more_ties_than_are_looked_at(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", BOOKS)
-@pytest.mark.parametrize("columns", [1, 3, WIDE])
+@pytest.mark.parametrize("columns", [1, 3, WIDE, 2 * WIDE])
 def test_what_a_stage_removed_of_all_there_was(way: str, columns: int) -> None:
     """In every form of a Dist before, and of one after: all, by id, ranked; with fewer columns than are listed."""
     raw = Dist(logits(2, columns, 3, 1e-4))
@@ -130,8 +132,9 @@ def test_what_a_stage_removed_of_all_there_was(way: str, columns: int) -> None:
     order = by_id.order
     ranked = Dist.ranked(by_id.logits.gather(-1, order), ids.gather(-1, order), columns)
     some = [Dist(raw.logits[:, : columns // 2 + 1], torch.arange(columns // 2 + 1).repeat(2, 1), vocab_size=columns)]
+    cut = ranked.keep_ranked(torch.arange(ranked.columns).expand(2, -1) < ranked.columns // 3 + 1)
     for before in (raw, *some, some[0].narrow(1), ranked):
-        for after in (whole, by_id, ranked):
+        for after in (whole, by_id, ranked, cut):
             own = book(way)
             own.measure(before, [visit("ban", before, after)])
             gone = own.removed(before, after)
@@ -140,6 +143,18 @@ def test_what_a_stage_removed_of_all_there_was(way: str, columns: int) -> None:
             wanted = (before.probs * ~before.lookup(stays)).sum(-1)
             found = [0.0 if gone is None else gone.number(row) for row in range(2)]
             assert found == pytest.approx(wanted.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("way", BOOKS)
+def test_one_token_has_no_entropy(way: str) -> None:
+    """And not less than none: -0.0 is printed as such."""
+    for columns in (1, 7, WIDE):
+        raw = Dist(torch.zeros(1, columns))
+        one = raw.keep(torch.arange(columns) == 0)
+        own = book(way)
+        own.measure(raw, [visit("top_k", raw, one)])
+        own.read()
+        assert math.copysign(1.0, own.facts(one, 0, text).entropy) == 1.0
 
 
 @pytest.mark.parametrize("way", BOOKS)

@@ -186,7 +186,7 @@ def test_a_vocabulary_of_one() -> None:
     assert dist.order.tolist() == [[0], [0]]
 
 
-@pytest.mark.parametrize("shape", [(3,), (1, 2, 3), ()])
+@pytest.mark.parametrize("shape", [(3,), (1, 2, 3), (), (2, 0)])
 def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="logits must be"):
         Dist(torch.zeros(shape))
@@ -216,3 +216,39 @@ def test_a_ranked_dist_may_lose_any_of_its_candidates() -> None:
     again = cut.with_logits(torch.zeros_like(cut.logits))
     assert again.kept.tolist() == [[3], [3]], "what was removed must not come back"
     assert cut.order[:, :3].tolist() == head.order[:, [0, 2, 7]].tolist()
+
+
+@pytest.mark.parametrize(
+    "ids", [torch.arange(5), torch.arange(3).expand(2, -1), torch.arange(10, dtype=torch.int32).view(2, 5)]
+)
+def test_ids_are_those_of_the_logits(ids: torch.Tensor) -> None:
+    for make in (Dist, lambda logits, own: Dist.ranked(logits, own, 20)):
+        with pytest.raises(ValueError, match="a token id for each logit is wanted, int64"):
+            make(torch.zeros(2, 5), ids)
+
+
+@pytest.mark.parametrize("size", [-1, 4, 2**31, 10**30])
+def test_a_vocabulary_is_of_a_size(size: int) -> None:
+    logits, ids = torch.zeros(2, 5), torch.arange(5).repeat(2, 1)
+    for make in (Dist, lambda logits, own, *, vocab_size: Dist.ranked(logits, own, vocab_size)):
+        with pytest.raises(ValueError, match="as many tokens as columns, or more, up to 2\\^31"):
+            make(logits, ids, vocab_size=size)
+
+
+def test_candidates_are_float32() -> None:
+    with pytest.raises(ValueError, match=r"candidates' logits are float32, got torch\.float64"):
+        Dist.ranked(torch.zeros(2, 5, dtype=torch.float64), torch.arange(5).repeat(2, 1), 5)
+
+
+def test_a_division_may_tie_what_was_in_order() -> None:
+    """Then the lower id is first, whatever was before: of 6 columns a ranked Dist and a plain one say the same."""
+    steps = torch.tensor([[3, 0, 5, 1, 4, 2], [0, 1, 2, 3, 4, 5]], dtype=torch.int32)
+    near = (torch.full((2, 6), 7.3).view(torch.int32) + steps).view(torch.float32)
+    plain = Dist(near)
+    ranked = Dist.ranked(near.gather(-1, plain.order), plain.order, 6)
+    for divisor in (1.5, 3.0, torch.tensor([[1.5], [1.0]])):
+        scaled, wanted = ranked.divided(divisor), Dist(near / divisor)
+        assert torch.equal(scaled.candidates[1], wanted.order)
+        assert torch.equal(scaled.logits, wanted.logits)
+        assert torch.equal(scaled.narrow(3).token_ids(), wanted.narrow(3).token_ids())
+    assert not torch.equal(ranked.divided(1.5).candidates[1], ranked.candidates[1]), "nothing tied"

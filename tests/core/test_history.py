@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +99,14 @@ def test_rows_forgotten_while_the_device_is_ahead_leave_nothing_behind() -> None
     check(history, [([5], [])])
     history.append(torch.tensor([[6]]), [6])
     check(history, [([5], [6])])
+
+
+def test_rows_that_came_as_tensors_are_forgotten_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History(V)
+    history.begin(torch.tensor([[1, 2]]), torch.tensor([[3]]))
+    monkeypatch.setattr(History, "host", property(lambda self: pytest.fail("nobody needs the tokens")))
+    history.select([])
+    assert history.rows == 0
 
 
 class Reader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -184,6 +185,24 @@ def test_patches_apply() -> None:
 def test_a_single_number_is_no_row_of_tokens() -> None:
     with pytest.raises(RequestError, match=r"prompt is token ids, .* got the single number 5"):
         lm.Strategy.parse("sample").draw([0.0, 1.0], prompt=torch.tensor(5))
+
+
+@pytest.mark.parametrize("kind", ["meta", "sparse", "nested"])
+def test_tokens_are_dense_tensors_with_values(kind: str) -> None:
+    dense = torch.tensor([1, 2])
+    odd = {"meta": dense.to("meta"), "sparse": dense.to_sparse(), "nested": torch.nested.as_nested_tensor([dense])}
+    for prompt in (odd[kind], [[1], odd[kind]]):
+        with pytest.raises(RequestError, match=f"token ids are a dense tensor with values in it, got a {kind} one"):
+            P("sample").draw(torch.zeros(2, 4), prompt=prompt)
+
+
+def test_rows_of_tokens_may_be_of_several_kinds() -> None:
+    rows, logits = [[1, 2], torch.tensor([3, 4, 5]), np.array([6])], torch.randn(3, 9)
+    lists, strategy = [[1, 2], [3, 4, 5], [6]], P("repetition(1.4) | sample")
+    for name in ("prompt", "output"):
+        assert torch.equal(
+            strategy.distribution(logits, **{name: rows}), strategy.distribution(logits, **{name: lists})
+        )
 
 
 def test_numbers_beside_rows_are_no_tokens() -> None:

@@ -18,6 +18,7 @@ from logitmill.core.errors import NumericalError, StageError
 from logitmill.core.kernels.choosing import choosing
 from logitmill.core.planner import plan
 from logitmill.core.session import Proposal
+from logitmill.core.tail import Head
 
 VOCAB = 6000  # wide: where there is a shorter way, it is taken
 
@@ -145,3 +146,26 @@ def test_a_temperature_that_overflows_goes_the_long_way() -> None:
     text = "top_k(30) | temperature(0.001) | top_p(0.9) | sample"
     planned, written = proposed(text, hot), proposed(text, hot, as_written=True)
     assert torch.equal(planned.tokens, written.tokens)
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_head_keeps_what_a_dist_keeps(looks: bool) -> None:
+    """Whatever the mask: the first removed, all removed, one in the middle; and then its first are the best left."""
+    ranked = Dist(grid(3)).narrow(8)
+    ranked.looks = looks
+    masks = torch.tensor([[0, 1, 1, 0, 1, 1, 0, 1], [0] * 8, [1] * 8], dtype=torch.bool)
+    head, dist = Head(ranked), Dist(ranked.logits, ranked.ids, vocab_size=VOCAB).keep_ranked(masks)
+    before = head.weights
+    head.keep(masks)
+    assert head.law().dense().logits.equal(dist.dense().logits)
+    assert before is not head.weights
+    head.first(3)
+    assert head.law().dense().logits.equal(dist.narrow(3).dense().logits)
+    head.keep(masks[:, :3])
+    assert head.law().dense().logits.equal(dist.narrow(3).keep_ranked(masks[:, :3]).dense().logits)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_head_has_one_candidate_at_least(count: int) -> None:
+    with pytest.raises(ValueError, match=f"a head keeps at least one candidate, got {count}"):
+        Head(Dist(grid(1)).narrow(5)).first(count)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from logitmill.core.dist import Dist
 from logitmill.core.errors import StrategyError
 from logitmill.core.expression import Pattern
+from logitmill.samplers.dry import Dry
 
 INF = float("inf")
 ZEROS = [0.0] * 6
@@ -251,6 +252,22 @@ def definition_llamacpp(
             longest[following] = max(longest.get(following, 0), length)
     most = int(torch.tensor(88.7228391) / torch.tensor(base).log()) if base > 1.000001 else 10**9
     return {t: multiplier * base ** min(n - allowed, most) for t, n in longest.items() if (t,) not in breakers}
+
+
+class Dearer(Dry, name="test.dearer"):
+    """As written in a package of somebody's: with a field more."""
+
+    times: float
+
+    def _costs(self, runs: torch.Tensor) -> torch.Tensor:
+        return super()._costs(runs) * self.times
+
+
+def test_a_stage_that_stands_on_it(bench: Any) -> None:
+    tokens = [0, 1, 2, 3, 4, 0, 1, 2]
+    for times in (2.0, 3.0):
+        after = bench.apply(Dearer(0.5, breakers=(), times=times), ZEROS, tokens, [])
+        assert after[0].tolist() == [0.0, 0.0, 0.0, -0.875 * times, 0.0, 0.0]
 
 
 VOCAB = 5

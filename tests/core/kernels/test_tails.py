@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import logitmill as lm
+from logitmill.core import offline, session
 from logitmill.core.dist import Dist
 from logitmill.core.kernels.choosing import choosing
 from logitmill.core.kernels.cuts import Unfit
 from logitmill.core.kernels.tails import MOST_FEW, NativeTail
+from logitmill.core.planner import plan
 from logitmill.core.tail import Head
 
 pytestmark = pytest.mark.skipif(choosing() is None, reason="there is no compiler for the kernels")
@@ -138,6 +140,69 @@ def test_what_reaches_the_best_of_a_wide_one(
     assert all(len(set(row)) == len(row) for row in ours[0].candidates[1].tolist())
 
 
+def near_ties(seed: int) -> Tensor:
+    """Two values in a hundred are within three floats of one that is large: a division makes ties of some."""
+    random = torch.Generator().manual_seed(seed)
+    values = torch.randn(ROWS, 5000, generator=random)
+    steps = torch.randint(-3, 3, values.shape, generator=random, dtype=torch.int32)
+    near = (torch.full_like(values, [9.5, 7.3, 10.7][seed % 3]).view(torch.int32) + steps).view(torch.float32)
+    return torch.where(torch.rand(values.shape, generator=random) < 0.02, near, values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "min_p(0.1) | temperature(1.5) | top_p(0.3)",
+        "temperature(1.3) | min_p(0.1) | temperature(1.5) | top_p(0.3)",
+        "min_p(0.1) | temperature(1.5) | min_p(1.0, min_keep=20)",
+        "top_k(60) | temperature(1.5) | top_p(0.3)",
+        "top_k(60) | temperature(1.5) | min_p(1.0, min_keep=7) | temperature(0.7) | top_p(0.5)",
+    ],
+)
+@pytest.mark.parametrize("kernels", [True, False])
+def test_ties_that_a_division_makes(text: str, kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go to the lower id, as they do where each stage runs by itself."""
+    if not kernels:
+        monkeypatch.setattr(session, "NativeTail", Head)
+    for seed in range(30):
+        found, wanted = (
+            proposed(f"{text} | sample", near_ties(seed), as_written=as_written) for as_written in (False, True)
+        )
+        assert torch.equal(found[0], wanted[0])
+        assert torch.equal(found[1], wanted[1])
+
+
+def proposed(strategy: Any, logits: Tensor, *, as_written: bool) -> tuple[Tensor, Tensor]:
+    """(tokens, logits of the law)."""
+    built = plan(lm.Strategy.of(strategy), as_written=as_written)
+    dist, ctx, rows, _ = offline._prepare(built, logits, None, None, 5, None)
+    found = rows.propose(dist, ctx)
+    return found.tokens, found.law().dense().logits
+
+
+@pytest.mark.parametrize("k", [5000, 2**53 + 1, 2**63 - 1])
+def test_more_than_there_are(k: int) -> None:
+    strategy = lm.Strategy.parse(f"top_k(50) | top_k({k}) | min_p(0.3) | top_k({k}) | sample")
+    values = logits(6000, 1, grid=False, removed=0.0)
+    assert torch.equal(
+        strategy.draw(values, seed=1), lm.Strategy.parse("top_k(50) | min_p(0.3) | sample").draw(values, seed=1)
+    )
+
+
+class Writes(lm.LogitsProcessor, name="test.writes"):
+    """Against the contract: in place, so that what was looked at is no more."""
+
+    def apply(self, dist: Dist, state: Any, ctx: Any) -> Dist:
+        dist.look, dist.logits.sub_(100.0)
+        return dist
+
+
+@pytest.mark.parametrize("text", ["top_k(5)", "top_k(700)", "min_p(0.3)", "top_p(0.5)", "temperature(0.5)"])
+def test_logits_that_changed_behind_a_look_harm_nothing(text: str) -> None:
+    values = logits(6000, 1, grid=False, removed=0.0)
+    assert (Writes() | lm.Strategy.parse(f"{text} | sample")).draw(values.clone(), seed=5).shape == (ROWS,)
+
+
 def same(ours: tuple[Dist, Tensor] | None, theirs: tuple[Dist, Tensor] | None) -> None:
     assert ours is not None
     assert theirs is not None
@@ -163,6 +228,10 @@ def test_a_row_with_nothing_to_draw_from(value: float) -> None:
         lambda tail: (tail.divide(2.0), tail.first(5)),  # of what ties then, the best are not known
         lambda tail: (tail.divide(2.0), tail.share(0.9, 1)),
         lambda tail: tail.above(-1.0, torch.ones(1, 1)),
+        lambda tail: tail.above(-1.0, 0),
+        lambda tail: tail.divide(torch.ones(3, 1)),  # rows that are not there
+        lambda tail: tail.divide(torch.ones(1)),
+        lambda tail: tail.first(0),
         lambda tail: tail.first(MOST_FEW + 1),
         lambda tail: tail.first(5000),
     ],
@@ -190,6 +259,9 @@ class Odd(lm.LogitsProcessor, name="test.odd"):
 
 
 def test_a_stage_that_asks_for_more_of_a_head_is_given_one() -> None:
+    longer = lm.top_k(9) | lm.temperature(0.7) | Odd() | lm.top_k(4) | lm.top_p(0.9) | lm.sample()
+    found, wanted = (proposed(longer, near_ties(1), as_written=as_written) for as_written in (False, True))
+    assert all(map(torch.equal, found, wanted))
     strategy = lm.top_k(9) | lm.temperature(0.7) | Odd() | lm.top_p(0.9) | lm.sample()
     values = logits(5000, 1, grid=False, removed=0.0)
     drawn = {tuple(strategy.draw(values, seed=seed).tolist()) for seed in range(40)}
