@@ -98,11 +98,19 @@ def to_unit(high: Tensor, low: Tensor) -> Tensor:
     return ((high >> 5) * 67108864 + (low >> 6)).double() * (1.0 / 9007199254740992.0)
 
 
+def units(counter: Words, key: tuple[Tensor, Tensor]) -> Tensor:
+    """`to_unit` of the first two words that `philox` makes of these."""
+    found = noise.rows(counter[0], (*counter[1:], *key))
+    if found is None:
+        high, low, _, _ = philox(counter, key)
+        found = to_unit(high, low)
+    return found
+
+
 def uniform(seeds: Tensor, position: Tensor, attempt: Tensor, key: int, draw: Tensor) -> Tensor:
     """float64 in [0, 1): one number for each broadcast element. ``seeds`` int64 [..., 2] (low and high word)."""
     zero = torch.zeros((), dtype=torch.int64, device=position.device)
-    words = philox((draw, position, attempt, zero + key), (seeds[..., 0], seeds[..., 1]))
-    return to_unit(words[0], words[1])
+    return units((draw, position, attempt, zero + key), (seeds[..., 0], seeds[..., 1]))
 
 
 def uniform_few(places: Sequence[tuple[int, int, int]], key: int, draws: int) -> list[list[float]]:

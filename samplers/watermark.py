@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core.context import Context
 from ..core.dist import Dist
-from ..core.rng import philox, seed_words, to_unit
+from ..core.rng import philox, seed_words, units
 from ..core.scalar import Scalar
 from ..core.stage import LogitsProcessor
 from ..core.vocab import Vocab
@@ -93,8 +93,7 @@ def green(stage: Watermark, contexts: Tensor, tokens: Tensor) -> Tensor:
     low, high = zero, zero
     for i in range(contexts.shape[-1]):  # the context, a token at a time, into two words of the counter
         low, high, _, _ = philox((contexts[..., i] + 1, low, high, zero + i), (words[0], words[1]))
-    drawn = philox((tokens, low, high, zero + 0xFFFFFFFF), (words[0], words[1]))
-    return to_unit(drawn[0], drawn[1]) < stage.ratio
+    return units((tokens, low, high, zero + 0xFFFFFFFF), (words[0], words[1])) < stage.ratio
 
 
 class GreenLists:

@@ -1,4 +1,4 @@
-"""Philox4x32-10 by a kernel (``noise.cpp``), for the few numbers of a step: faster than Python's integers."""
+"""Philox4x32-10 by a kernel (``noise.cpp``): the few numbers of a step, and one for each token of a row."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from array import array
 from collections.abc import Sequence
 from ctypes import c_int64, c_void_p
 from itertools import chain
+
+import torch
+from torch import Tensor
 
 from . import native
 
@@ -36,4 +39,29 @@ def uniform(places: Sequence[tuple[int, int, int]], key: int, draws: int) -> lis
     return found.tolist()
 
 
-__all__ = ["philox", "uniform"]
+def rows(first: Tensor, rest: Sequence[Tensor]) -> Tensor | None:
+    """float64 in [0, 1), a number for each element of six words that broadcast: of a counter, four, and of a key, two.
+
+    ``first``: int64 [C] or [R, C]; the ``rest``, int64, are the same all over a row. None where they are not, or where
+    there is no kernel.
+    """
+    if (
+        native.library() is None
+        or first.device.type != "cpu"
+        or any(word.shape[-1:] not in ((), (1,)) for word in rest)
+    ):
+        return None
+    shape = torch.broadcast_shapes(first.shape, *(word.shape for word in rest))
+    if len(shape) not in (1, 2):
+        return None
+    count = shape[0] if len(shape) == 2 else 1
+    others = torch.stack([word.expand(*shape[:-1], 1).reshape(count) for word in rest], -1)
+    own = first.expand(count, shape[-1])
+    own = own if own.stride(-1) == 1 else own.contiguous()
+    found = torch.empty(shape, dtype=torch.float64)
+    fill = native.function("noise_rows", c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int64)
+    fill(own.data_ptr(), own.stride(0), *own.shape, others.data_ptr(), found.data_ptr(), native.threads())
+    return found
+
+
+__all__ = ["philox", "rows", "uniform"]

@@ -25,6 +25,7 @@ from logitmill.core.rng import (
     to_unit,
     uniform,
     uniform_few,
+    units,
 )  # fmt: skip
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -72,6 +73,35 @@ def test_units_are_in_range_and_exact() -> None:
     assert float(to_unit(top, top)) == 1.0 - 2.0**-53
     assert float(to_unit(torch.tensor(0), torch.tensor(0))) == 0.0
     assert float(to_unit(torch.tensor(1 << 31), torch.tensor(0))) == 0.5
+
+
+WORD = st.integers(0, 2**32 - 1)
+
+
+@given(
+    rows=st.integers(1, 3),
+    columns=st.sampled_from([1, 2, 15, 16, 17, 70, 20_000]),
+    words=st.lists(WORD, min_size=5, max_size=5),
+    wide=st.lists(st.booleans(), min_size=6, max_size=6),
+    how=st.sampled_from(["every row's own", "one for all", "every other", "no rows"]),
+    seed=SEEDS,
+)
+def test_a_number_for_each_token_of_a_row_is_the_same_by_a_kernel(
+    rows: int, columns: int, words: list[int], wide: list[bool], how: str, seed: int
+) -> None:
+    """Of words that are a number for all, or each row's own, and tokens that lie in memory in any way."""
+    rest = [torch.tensor(word) + torch.arange(rows)[:, None] * own for word, own in zip(words, wide, strict=False)]
+    rest = [(word if own else word[0, 0]) & 0xFFFFFFFF for word, own in zip(rest, wide, strict=False)]
+    tokens = torch.randint(0, 2**32, (rows, 2 * columns), generator=torch.Generator().manual_seed(seed % 2**63))
+    first = {
+        "every row's own": tokens[:, :columns],
+        "one for all": tokens[:1, :columns].expand(rows, -1),
+        "every other": tokens[:, ::2],
+        "no rows": tokens[0, :columns],
+    }[how]
+    by_words = philox((first, *rest[:3]), (rest[3], rest[4]))
+    wanted = to_unit(by_words[0], by_words[1])
+    assert torch.equal(units((first, *rest[:3]), (rest[3], rest[4])), wanted)
 
 
 # Each of these rejects a sound generator with probability 1e-6 (two-sided normal bound, 4.9 sigma), whichever way it is
