@@ -43,7 +43,9 @@ class Head:
         return before.sub_(weights).div_(total).float()
 
     def divide(self, divisor: Any) -> None:
-        """Every logit by a number above 0, or by float32 [R, 1]."""
+        """Every logit by a number above 0, or by float32 [R, 1] of them."""
+        if not isinstance(divisor, Tensor) and not divisor > 0:
+            raise ValueError(f"a head's logits are divided by a number above 0, got {divisor}")
         self._settle(self.logits / divisor)
 
     def keep(self, mask: Tensor) -> None:

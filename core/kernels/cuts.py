@@ -61,7 +61,7 @@ class Cuts:
 
     def divide(self, divisor: Any) -> None:
         """Every logit by a number above 0, or by a tensor [R, 1]. Once: dividing twice rounds twice."""
-        if DIVIDE in self._steps:
+        if DIVIDE in self._steps or not (isinstance(divisor, Tensor) or divisor > 0):
             raise Unfit
         self._take(DIVIDE, divisor)
 

@@ -41,8 +41,10 @@ class NativeTail:
         self._most = dist.columns if dist.is_ranked else 0  # candidates of a row that may be left; 0: not cut yet
 
     def divide(self, divisor: Any) -> None:
-        """Every logit by a number above 0, or by a tensor [R, 1]."""
+        """Every logit by a number above 0, or by a tensor [R, 1] of them."""
         self._take(DIVIDE, divisor)
+        if not min(self._values[-self._dist.rows :]) > 0:  # the order would not stay
+            raise Unfit
 
     def first(self, count: int) -> None:
         """No more than the ``count`` best, ties to the lower id."""

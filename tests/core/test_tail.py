@@ -165,6 +165,12 @@ def test_a_head_keeps_what_a_dist_keeps(looks: bool) -> None:
     assert head.law().dense().logits.equal(dist.narrow(3).keep_ranked(masks[:, :3]).dense().logits)
 
 
+@pytest.mark.parametrize("divisor", [0.0, -1.0, float("nan")])
+def test_a_head_is_divided_by_what_keeps_the_order(divisor: float) -> None:
+    with pytest.raises(ValueError, match="a head's logits are divided by a number above 0, got"):
+        Head(Dist(grid(1)).narrow(5)).divide(divisor)
+
+
 @pytest.mark.parametrize("count", [0, -1])
 def test_a_head_has_one_candidate_at_least(count: int) -> None:
     with pytest.raises(ValueError, match=f"a head keeps at least one candidate, got {count}"):

@@ -504,7 +504,7 @@ class HalfOfAll(lm.LogitsProcessor):
 
 
 class Upside(lm.LogitsProcessor):
-    """head: it turns the order around, on which what stands behind it relies."""
+    """head: it turns the order around, which a head does not do."""
 
     def apply(self, dist: Any, state: Any, ctx: Any) -> Any:
         return dist.with_logits(-dist.logits)

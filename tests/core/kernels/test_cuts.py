@@ -116,7 +116,12 @@ def test_few_tokens_are_left_behind_a_small_first() -> None:
 def test_what_the_kernel_has_not_is_unfit() -> None:
     made = Cuts(Dist(torch.zeros(1, 8)))
     made.divide(2.0)
-    for ask in (lambda: made.divide(2.0), lambda: made.share(0.5, 2), lambda: made.above(-1.0, 3)):
+    for ask in (
+        lambda: made.divide(2.0),
+        lambda: made.divide(-1.0),
+        lambda: made.share(0.5, 2),
+        lambda: made.above(-1.0, 3),
+    ):
         with pytest.raises(Unfit):
             ask()
     for _ in range(cuts.MOST_STEPS - 1):

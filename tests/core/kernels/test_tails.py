@@ -231,6 +231,8 @@ def test_a_row_with_nothing_to_draw_from(value: float) -> None:
         lambda tail: tail.above(-1.0, 0),
         lambda tail: tail.divide(torch.ones(3, 1)),  # rows that are not there
         lambda tail: tail.divide(torch.ones(1)),
+        lambda tail: tail.divide(-1.0),
+        lambda tail: tail.divide(torch.zeros(1, 1)),
         lambda tail: tail.first(0),
         lambda tail: tail.first(MOST_FEW + 1),
         lambda tail: tail.first(5000),
