@@ -8,7 +8,7 @@ only those.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,14 +20,12 @@ from . import state as states
 from .context import Context
 from .dist import Dist
 from .errors import LogitmillError
-from .kernels.cuts import Cuts, serves
-from .kernels.tails import NativeTail
 from .planner import Node, Pipe, Plan
 from .proposal import Proposal, Visit, narrowed
 from .returned import dist_of, state_of, tokens_of, weights_of
 from .scalar import undefined
 from .stage import Combinator, LogitsProcessor, Sampler, Search, Stage
-from .tail import Head
+from .tail import heads
 
 
 class Fault(Exception):  # noqa: N818  # it carries an error, and never leaves the loop
@@ -193,15 +191,10 @@ class Session:
         self, nodes: tuple[Node, ...], dist: Dist, ctx: Context, rows: list[int], out: Proposal, *, shared: bool
     ) -> bool:
         """The rest of a pipe in one go. False, and nothing done, where nothing gives the same."""
-        drawn = None
-        for head in self._heads(dist):
-            with suppress(Exception):  # whatever it is, stage by stage it is reported with its name
-                drawn = self._on_head(head(dist), nodes, dist, ctx, rows)
-            if drawn is not None:
-                break
-        else:
+        found = self._at_once(nodes, dist, ctx, rows)
+        if found is None:
             return False
-        law, tokens = drawn
+        law, tokens = found
         out.take(rows, tokens)
         out.laws.append((rows, law))
 
@@ -211,13 +204,16 @@ class Session:
         out.untold.append(tell)
         return True
 
-    def _heads(self, dist: Dist) -> tuple[Callable[[Dist], Any], ...]:
-        """What may run the end of a pipe in one go, the fastest first: a kernel, or torch on few candidates."""
-        if dist.is_ranked:
-            return (NativeTail, Head) if dist.looks else (Head,)
-        if self.plans[0].as_written:
-            return ()
-        return (NativeTail,) if dist.is_wide else (Cuts,) if serves(dist) else ()
+    def _at_once(
+        self, nodes: tuple[Node, ...], dist: Dist, ctx: Context, rows: list[int]
+    ) -> tuple[Dist, Tensor] | None:
+        """(the law, tokens) by the first head on which all of them run; None where there is none."""
+        for head in heads(dist, as_written=self.plans[0].as_written):
+            with suppress(Exception):  # whatever it is, stage by stage it is reported with its name
+                found = self._on_head(head(dist), nodes, dist, ctx, rows)
+                if found is not None:
+                    return found
+        return None
 
     def _on_head(
         self, head: Any, nodes: tuple[Node, ...], dist: Dist, ctx: Context, rows: list[int]

@@ -8,12 +8,15 @@ What comes out is what the stages' own ``apply`` and ``law`` and the sampler's d
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .dist import NEG_INF, Dist, is_prefix
+from .kernels.cuts import Cuts, serves
+from .kernels.tails import NativeTail
 from .selection import in_order
 from .stage import draw
 
@@ -95,6 +98,15 @@ class Head:
         return None if law is None else (law, draw(law, uniform))
 
 
+def heads(dist: Dist, *, as_written: bool) -> tuple[Callable[[Dist], Any], ...]:
+    """What may run the end of a pipeline in one go, the fastest first: a kernel, or torch on few candidates."""
+    if dist.is_ranked:
+        return (NativeTail, Head) if dist.looks else (Head,)
+    if as_written:
+        return ()
+    return (NativeTail,) if dist.is_wide else (Cuts,) if serves(dist) else ()
+
+
 def with_best(keep: Tensor, p: Any, least: Any) -> Tensor:
     """``keep`` (bool [R, n], best first; written to) with the ``least`` best (a number, or int64 [R, 1]).
 
@@ -107,4 +119,4 @@ def with_best(keep: Tensor, p: Any, least: Any) -> Tensor:
     return keep | (p >= 1.0) if isinstance(p, Tensor) else keep
 
 
-__all__ = ["Head", "with_best"]
+__all__ = ["Head", "heads", "with_best"]

@@ -40,7 +40,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         done.append(len(self._steps))
         return drawn(self, uniform)
 
-    monkeypatch.setattr("logitmill.core.session.serves", lambda dist: dist.ids is None)
+    monkeypatch.setattr("logitmill.core.tail.serves", lambda dist: dist.ids is None)
     monkeypatch.setattr(Cuts, "drawn", counted)
     return done
 

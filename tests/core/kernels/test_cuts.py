@@ -55,7 +55,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     stand_in = ModuleType("choice")
     stand_in.choose = choose  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "logitmill.core.kernels.choice", stand_in)
-    monkeypatch.setattr("logitmill.core.session.serves", lambda dist: dist.ids is None)
+    monkeypatch.setattr("logitmill.core.tail.serves", lambda dist: dist.ids is None)
     return seen
 
 

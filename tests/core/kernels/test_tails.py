@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import logitmill as lm
-from logitmill.core import offline, session
+from logitmill.core import offline, tail
 from logitmill.core.dist import Dist
 from logitmill.core.kernels.choosing import choosing
 from logitmill.core.kernels.cuts import Unfit
@@ -163,7 +163,7 @@ def near_ties(seed: int) -> Tensor:
 def test_ties_that_a_division_makes(text: str, kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """They go to the lower id, as they do where each stage runs by itself."""
     if not kernels:
-        monkeypatch.setattr(session, "NativeTail", Head)
+        monkeypatch.setattr(tail, "NativeTail", Head)
     for seed in range(30):
         found, wanted = (
             proposed(f"{text} | sample", near_ties(seed), as_written=as_written) for as_written in (False, True)
