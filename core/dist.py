@@ -42,8 +42,10 @@ def _check(logits: Tensor, ids: Tensor | None, vocab_size: int | None) -> None:
     """Kernels read what is said to be there."""
     if logits.dim() != 2 or not logits.shape[1]:
         raise ValueError(f"logits must be [rows, columns], one column at least, got shape {tuple(logits.shape)}")
-    if ids is not None and (ids.shape != logits.shape or ids.dtype != torch.int64):
-        shapes = f"logits {tuple(logits.shape)}, ids {tuple(ids.shape)} of {ids.dtype}"
+    if ids is not None and (ids.shape, ids.dtype, ids.device) != (logits.shape, torch.int64, logits.device):
+        shapes = (
+            f"logits {tuple(logits.shape)} on {logits.device}, ids {tuple(ids.shape)} of {ids.dtype} on {ids.device}"
+        )
         raise ValueError(f"a token id for each logit is wanted, int64 [rows, columns]; got {shapes}")
     if vocab_size is not None and not logits.shape[1] <= vocab_size < MOST:
         raise ValueError(f"a vocabulary has as many tokens as columns, or more, up to 2^31; got {vocab_size}")
@@ -55,7 +57,10 @@ def is_prefix(mask: Tensor) -> bool:
 
 
 class Dist(Columns):
-    """Next-token distributions of R rows over C columns. Immutable: every change makes a new one."""
+    """Next-token distributions of R rows over C columns. Immutable: every change makes a new one.
+
+    Raises ValueError where logits, ids and the size of the vocabulary do not go together.
+    """
 
     def __init__(
         self, logits: Tensor, ids: Tensor | None = None, *, vocab_size: int | None = None, rescued: Tensor | None = None
@@ -252,7 +257,8 @@ class Dist(Columns):
         """Every logit by ``divisor`` (a number above 0, or float32 [R, 1]): the order stays, and what is removed."""
         if self._ranked is not None and self.looks:
             logits, ids = in_order(self._ranked[0] / divisor, self._ranked[1], looks=True)
-            if bool((logits[:, :1] > NEG_INF).all()):
+            best, last = logits[:, :1], logits[:, -1:]
+            if bool(((best > NEG_INF) & (last <= best)).all()):  # which NaN, of what is removed by infinity, is not
                 return self._reranked(logits, ids)
         return self.with_logits(self.logits / divisor)
 
@@ -352,4 +358,4 @@ class Dist(Columns):
         return dists[0]._like(torch.cat([d.logits for d in dists])[back], ids)
 
 
-__all__ = ["FEW", "NEG_INF", "Dist"]
+__all__ = ["FEW", "NEG_INF", "Dist", "is_prefix"]

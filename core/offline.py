@@ -226,15 +226,19 @@ def _lists(name: str, tokens: Any) -> list[list[Any]]:
     held = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
     if not isinstance(held, list):
         raise RequestError(f"{name} is token ids, one list or one for each row, got the single number {held}")
-    for item in held:
-        if isinstance(item, Tensor):
-            _check_dense("token ids are", item)
-    held = [item.tolist() if hasattr(item, "tolist") else item for item in held]
+    held = list(map(_plain, held))
     if not held or not isinstance(held[0], list | tuple):
         return [held]
     if not all(isinstance(row, list | tuple) for row in held):
         raise RequestError(f"{name} is token ids, one list or one for each row, got numbers beside lists")
     return [list(row) for row in held]
+
+
+def _plain(item: Any) -> Any:
+    """Tensors and arrays as lists or numbers, anything else as it is."""
+    if isinstance(item, Tensor):
+        _check_dense("token ids are", item)
+    return item.tolist() if hasattr(item, "tolist") else item
 
 
 def _no_token(row: list[Any], size: int) -> tuple[Tensor, str | None]:
@@ -244,14 +248,14 @@ def _no_token(row: list[Any], size: int) -> tuple[Tensor, str | None]:
     ids, doubtful = torch.empty(0, dtype=torch.int64), row
     try:
         ids = packed(row)
-    except (TypeError, OverflowError):
+    except (TypeError, OverflowError, RuntimeError):  # the last of a tensor without a value
         pass
     else:
         least, most = ids.aminmax()
         if int(least) > 1 and int(most) < size:
             return ids, None
         doubtful = [row[i] for i in ((ids <= 1) | (ids >= size)).nonzero()[:, 0].tolist()]  # True is 1 among numbers
-    wrong = (t for t in doubtful if isinstance(t, bool) or not isinstance(t, int) or not 0 <= t < size)
+    wrong = (t for t in map(_plain, doubtful) if isinstance(t, bool) or not isinstance(t, int) or not 0 <= t < size)
     return ids, next(map(repr, wrong), None)
 
 

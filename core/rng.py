@@ -1,8 +1,9 @@
 """Counter-based noise: a pure function of (seed, position, attempt, stage key, draw index).
 
 The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), in int64 torch
-operations, so that CPU and GPU give the same bits; its published test vectors are in the tests. torch's global
-generator is never touched. A call costs more than its numbers, so `Noise` makes the numbers of many positions at once.
+operations, or on a CPU by a kernel: the bits are the same everywhere; its published test vectors are in the tests.
+torch's global generator is never touched. A call costs more than its numbers, so `Noise` makes the numbers of many
+positions at once.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def to_unit(high: Tensor, low: Tensor) -> Tensor:
 
 
 def units(counter: Words, key: tuple[Tensor, Tensor]) -> Tensor:
-    """`to_unit` of the first two words that `philox` makes of these."""
+    """`to_unit` of the first two words that `philox` makes of these: float64, of the shape that they broadcast to."""
     found = noise.rows(counter[0], (*counter[1:], *key))
     if found is None:
         high, low, _, _ = philox(counter, key)

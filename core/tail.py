@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .dist import NEG_INF, Dist, is_prefix
 from .kernels.cuts import Cuts, serves
-from .kernels.tails import NativeTail
+from .kernels.tails import LARGEST, NativeTail
 from .selection import in_order
 from .stage import draw
 
@@ -46,13 +46,17 @@ class Head:
         return before.sub_(weights).div_(total).float()
 
     def divide(self, divisor: Any) -> None:
-        """Every logit by a number above 0, or by float32 [R, 1] of them."""
-        if not isinstance(divisor, Tensor) and not divisor > 0:
-            raise ValueError(f"a head's logits are divided by a number above 0, got {divisor}")
+        """Every logit by a number above 0, or by float32 [R, 1] of them. Raises ValueError for any other number."""
+        if isinstance(divisor, Tensor):
+            self._settle(torch.where(self.logits > NEG_INF, self.logits / divisor, NEG_INF))
+            return
+        if not 0 < divisor <= LARGEST:
+            raise ValueError(f"a head's logits are divided by a number above 0 that float32 holds, got {divisor}")
         self._settle(self.logits / divisor)
 
     def keep(self, mask: Tensor) -> None:
-        """Remove what ``mask`` (bool [R, C]) lacks; a row left with nothing keeps its best token."""
+        """Remove what ``mask`` (bool, broadcasts to [R, C]) lacks; a row left with nothing keeps its best token."""
+        mask = mask.expand_as(self.logits)
         if self._looks and is_prefix(mask):  # the best stay: the order does, too
             self.logits = torch.where(mask, self.logits, NEG_INF)
             self._weights = None if self._weights is None else self._weights * mask
@@ -67,7 +71,7 @@ class Head:
         self._weights = None
 
     def first(self, count: int) -> None:
-        """No more than the first ``count`` columns, 1 at least."""
+        """No more than the first ``count`` columns. Raises ValueError for less than 1."""
         if count < 1:
             raise ValueError(f"a head keeps at least one candidate, got {count}")
         self.logits, self.ids = self.logits[:, :count], self.ids[:, :count]

@@ -28,7 +28,7 @@ def scaled(dist: Dist, temperature: Any, greedy_below: float = _SMALLEST) -> Dis
     if not isinstance(temperature, Tensor):
         if temperature < greedy_below:
             return _best(dist)
-        if temperature >= 1.0 or (dist.looks and float(dist.max_logit.max()) <= _LARGEST * temperature):
+        if temperature >= 1.0 or (dist.looks and float(dist.max_logit.abs().max()) <= _LARGEST * temperature):
             return dist.divided(temperature)
         return dist.with_logits((dist.logits - _overflowing(dist, temperature)) / temperature)
     zero = temperature < greedy_below  # [R, 1]
@@ -41,7 +41,8 @@ def scaled(dist: Dist, temperature: Any, greedy_below: float = _SMALLEST) -> Dis
 
 def _overflowing(dist: Dist, temperature: Any) -> Tensor:
     """A float32 [R, 1]: the best logit of rows in which it cannot be divided by T, else 0."""
-    return torch.where(torch.isinf(dist.max_logit / temperature), dist.max_logit, 0.0)
+    best = dist.max_logit
+    return torch.where(torch.isinf(best / temperature) & torch.isfinite(best), best, 0.0)
 
 
 def _best(dist: Dist) -> Dist:

@@ -45,11 +45,9 @@ def rows(first: Tensor, rest: Sequence[Tensor]) -> Tensor | None:
     ``first``: int64 [C] or [R, C]; the ``rest``, int64, are the same all over a row. None where they are not, or where
     there is no kernel.
     """
-    if (
-        native.library() is None
-        or first.device.type != "cpu"
-        or any(word.shape[-1:] not in ((), (1,)) for word in rest)
-    ):
+    if native.library() is None or any(word.shape[-1:] not in ((), (1,)) for word in rest):
+        return None
+    if any((word.dtype, word.device.type) != (torch.int64, "cpu") for word in (first, *rest)):
         return None
     shape = torch.broadcast_shapes(first.shape, *(word.shape for word in rest))
     if len(shape) not in (1, 2):

@@ -11,7 +11,7 @@ from array import array
 from ctypes import c_int64, c_void_p
 from typing import Any
 
-from torch import Tensor, int64
+from torch import Tensor, finfo, float32, int64
 
 from ..dist import Dist
 from . import native
@@ -19,6 +19,7 @@ from .cuts import ABOVE, DIVIDE, FIRST, SHARE, Unfit
 
 MOST_FEW = 1024
 """Up to so many candidates a row's best are looked for here."""
+LARGEST = finfo(float32).max
 
 _TAKES = (
     c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int64,
@@ -43,7 +44,7 @@ class NativeTail:
     def divide(self, divisor: Any) -> None:
         """Every logit by a number above 0, or by a tensor [R, 1] of them."""
         self._take(DIVIDE, divisor)
-        if not min(self._values[-self._dist.rows :]) > 0:  # the order would not stay
+        if not all(0 < value <= LARGEST for value in self._values[-self._dist.rows :]):  # else the order goes
             raise Unfit
 
     def first(self, count: int) -> None:
@@ -111,4 +112,4 @@ class NativeTail:
         return Dist.ranked(new, which, dist.vocab_size, weights=weights), tokens
 
 
-__all__ = ["NativeTail"]
+__all__ = ["LARGEST", "NativeTail"]

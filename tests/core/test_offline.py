@@ -191,14 +191,14 @@ def test_a_single_number_is_no_row_of_tokens() -> None:
 def test_tokens_are_dense_tensors_with_values(kind: str) -> None:
     dense = torch.tensor([1, 2])
     odd = {"meta": dense.to("meta"), "sparse": dense.to_sparse(), "nested": torch.nested.as_nested_tensor([dense])}
-    for prompt in (odd[kind], [[1], odd[kind]]):
+    for prompt in (odd[kind], [[1], odd[kind]], [[odd[kind]], [1]]):
         with pytest.raises(RequestError, match=f"token ids are a dense tensor with values in it, got a {kind} one"):
             P("sample").draw(torch.zeros(2, 4), prompt=prompt)
 
 
 def test_rows_of_tokens_may_be_of_several_kinds() -> None:
-    rows, logits = [[1, 2], torch.tensor([3, 4, 5]), np.array([6])], torch.randn(3, 9)
-    lists, strategy = [[1, 2], [3, 4, 5], [6]], P("repetition(1.4) | sample")
+    rows = [[np.int64(1), torch.tensor(2)], torch.tensor([3, 4, 5]), np.array([6])]
+    lists, logits, strategy = [[1, 2], [3, 4, 5], [6]], torch.randn(3, 9), P("repetition(1.4) | sample")
     for name in ("prompt", "output"):
         assert torch.equal(
             strategy.distribution(logits, **{name: rows}), strategy.distribution(logits, **{name: lists})

@@ -165,10 +165,43 @@ def test_a_head_keeps_what_a_dist_keeps(looks: bool) -> None:
     assert head.law().dense().logits.equal(dist.narrow(3).keep_ranked(masks[:, :3]).dense().logits)
 
 
-@pytest.mark.parametrize("divisor", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("divisor", [0.0, -1.0, float("nan"), float("inf"), 1e39])
 def test_a_head_is_divided_by_what_keeps_the_order(divisor: float) -> None:
-    with pytest.raises(ValueError, match="a head's logits are divided by a number above 0, got"):
+    with pytest.raises(ValueError, match="divided by a number above 0 that float32 holds, got"):
         Head(Dist(grid(1)).narrow(5)).divide(divisor)
+
+
+class Flat(LogitsProcessor, name="test.flat"):
+    """All that is left is as likely."""
+
+    def apply(self, dist: Dist, state: Any, ctx: Any) -> Dist:
+        return dist.divided(self.divisor)
+
+    def on_head(self, head: Any, ctx: Any) -> bool:
+        head.divide(self.divisor)
+        return True
+
+    divisor: Any = float("inf")
+
+
+@pytest.mark.parametrize("divisor", [float("inf"), 1e39, torch.full((3, 1), float("inf"))])
+@pytest.mark.parametrize("ids", [[0, 1, 2], [5, 900, 5999]])
+def test_what_is_divided_by_infinity_does_not_come_back(divisor: Any, ids: list[int]) -> None:
+    logits = torch.full((3, VOCAB), float("-inf")).index_copy_(1, torch.tensor(ids), grid(1)[:, :3])
+    strategy = lm.top_k(10) | Flat(divisor=divisor) | lm.sample()
+    assert torch.equal(proposed(strategy, logits).tokens, proposed(strategy, logits, as_written=True).tokens)
+    drawn = torch.stack([strategy.draw(logits, seed=seed) for seed in range(40)])
+    assert set(drawn.flatten().tolist()) == set(ids)
+    law = strategy.distribution(logits)
+    assert torch.allclose(law[:, ids], torch.full((3, 3), 1 / 3))
+
+
+def test_a_mask_for_all_of_a_row() -> None:
+    head = Head(Dist(grid(1)).narrow(5))
+    head.keep(torch.tensor([[True], [False], [True]]))
+    law = head.law()
+    assert law is not None
+    assert law.kept.tolist() == [[5], [1], [5]]
 
 
 @pytest.mark.parametrize("count", [0, -1])

@@ -44,6 +44,16 @@ def test_a_tie_survives_any_temperature_but_zero(bench: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("best", [-3e38, -1e38, 1e38, 3e38])
+def test_a_tie_survives_where_logits_overflow(bench: Any, best: float) -> None:
+    for columns in (3, 6000):
+        logits = torch.full((1, columns), max(best - abs(best), -3.4e38))
+        logits[0, :2] = best
+        after = bench.apply(bench.stage("temperature", 0.1), logits)
+        assert after[0, :2].tolist() == [0.0, 0.0]
+        assert bool((after[0, 2:] == -INF).all())
+
+
 def test_each_row_has_its_own(bench: Any) -> None:
     logits = torch.tensor([[1.0, 2.0, 4.0]]).expand(3, -1)
     after = bench.apply([bench.stage("temperature", t) for t in (0.5, 0.0, 2.0)], logits)
