@@ -41,6 +41,9 @@ def pipeline(text: str) -> Strategy:
     return strategy
 
 
+APART = "the two would not do the same work: leave it out, or measure without a peer"
+
+
 def settings_for(peer: str, strategy: Strategy) -> dict[str, Any]:
     """What the peer is told: keyword arguments of hf's generate or of vllm's SamplingParams, or llamacpp's chain.
 
@@ -50,7 +53,7 @@ def settings_for(peer: str, strategy: Strategy) -> dict[str, Any]:
     made = convert_to(peer, ended, lossy=True)
     lost = [item for item in made.left_out if not _harmless(item)]
     if lost:
-        raise ConversionError(f"to {peer} this strategy", lost)
+        raise ConversionError(f"to {peer} this strategy", lost, hint=APART)
     if peer == "llamacpp":
         return {"samplers": _chain(parsed(words_of(made.document), None))}
     return {key: value for key, value in made.document.items() if key not in _LENGTH}

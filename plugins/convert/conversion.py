@@ -49,14 +49,17 @@ class Exported:
     left_out: tuple[LeftOut, ...] = ()
 
 
+LOSSY = "lossy=True (on the command line --lossy) carries over the rest, and lists these"
+
+
 class ConversionError(StrategyError):
     """A conversion that would lose something. ``left_out`` says what."""
 
-    def __init__(self, what: str, left_out: Sequence[LeftOut]) -> None:
+    def __init__(self, what: str, left_out: Sequence[LeftOut], hint: str = LOSSY) -> None:
         lines = "".join(f"\n  {item}" for item in left_out)
         super().__init__(
             f"{what} cannot be carried over whole{lines}",
-            hint="lossy=True (on the command line --lossy) carries over the rest, and lists these",
+            hint=hint,
             code="convert",
         )
         self.left_out = tuple(left_out)

@@ -37,8 +37,9 @@ def test_llamacpps_chain_is_in_the_strategys_order():
 
 @pytest.mark.parametrize("peer", ["hf", "vllm", "llamacpp"])
 def test_what_a_peer_has_not_is_an_error_that_names_it(peer: str):
-    with pytest.raises(StrategyError, match=r"quadratic\(0\.3\): .* has no such stage"):
+    with pytest.raises(StrategyError, match=r"quadratic\(0\.3\): .* has no such stage") as caught:
         settings_for(peer, pipeline("quadratic(0.3) | sample"))
+    assert caught.value.hint == "the two would not do the same work: leave it out, or measure without a peer"
 
 
 def test_a_sampler_of_llamacpp_that_the_chain_here_lacks():
