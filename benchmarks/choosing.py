@@ -50,7 +50,9 @@ WORK: dict[str, str] = {
     "eta": "eta(0.002) | sample",
     "repetition": "repetition(1.1) | sample",
     "penalties": "repetition(1.1) | presence(0.3) | frequency(0.2) | dry(0.8) | sample",
+    "watermark": "watermark(0.25, 2.0) | sample",
     "sample": "sample",
+    "gumbel": "gumbel",
 }
 
 

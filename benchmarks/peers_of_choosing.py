@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
     TypicalLogitsWarper,
+    WatermarkLogitsProcessor,
 )
 
 #: (tokens int64 [R, T], scores float32 [R, V]) -> scores
@@ -63,6 +65,16 @@ def dry(tokens: Tensor, scores: Tensor) -> Tensor:
     return scores
 
 
+def watermark(tokens: Tensor, scores: Tensor) -> Tensor:
+    """transformers' green lists of the last token."""
+    return _watermark(scores.shape[-1])(tokens, scores)
+
+
+@lru_cache
+def _watermark(size: int) -> WatermarkLogitsProcessor:
+    return WatermarkLogitsProcessor(size, "cpu", greenlist_ratio=0.25, bias=2.0)
+
+
 PEERS: dict[str, Peer] = {
     "tail": Peer("transformers", lambda: [TemperatureLogitsWarper(0.8), TopKLogitsWarper(50), TopPLogitsWarper(0.95)]),
     "top_p": Peer("transformers", lambda: [TopPLogitsWarper(0.9)]),
@@ -77,5 +89,7 @@ PEERS: dict[str, Peer] = {
         lambda: [RepetitionPenaltyLogitsProcessor(1.1), presence_and_frequency, dry],
         history=True,
     ),
+    "watermark": Peer("transformers", lambda: [watermark], history=True),
     "sample": Peer("softmax and torch.multinomial", list),
+    "gumbel": Peer("softmax and torch.multinomial", list),
 }
