@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import reprlib
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -248,7 +249,7 @@ def _no_token(row: list[Any], size: int) -> tuple[Tensor, str | None]:
     ids, doubtful = torch.empty(0, dtype=torch.int64), row
     try:
         ids = packed(row)
-    except (TypeError, OverflowError, RuntimeError):  # the last of a tensor without a value
+    except (struct.error, TypeError, RuntimeError):  # the last of a tensor without a value
         pass
     else:
         least, most = ids.aminmax()
